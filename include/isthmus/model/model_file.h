@@ -1,0 +1,77 @@
+// A model on disk: its config, its vocabulary and its tensors, mapped and not yet read.
+//
+// Two layouts are known: one GGUF file (versions 2 and 3, little-endian), and a Hugging Face folder
+// (config.json, tokenizer.json, *.safetensors with or without an index). Tensors are found by
+// GGUF's names in both.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/core/matrix.h>
+#include <isthmus/kernels/dtype.h>
+#include <isthmus/model/config.h>
+#include <isthmus/text/tokenizer.h>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace isthmus::model {
+
+/// A named tensor. `data` points into the mapped file and lives as long as the ModelFile.
+struct Tensor {
+  std::string name;  ///< GGUF's name, for example "blk.3.attn_q.weight"
+  DType type = DType::kF32;
+  std::vector<uint64_t>
+      shape;  ///< outermost first: a linear layer's weight is [out, in], a norm's is [D]
+  std::span<const std::byte> data;
+
+  [[nodiscard]] uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
+  [[nodiscard]] uint64_t cols() const { return shape.empty() ? 0 : shape.back(); }
+};
+
+/// Rows [first_row, first_row + out.rows()) of a one- or two-dimensional tensor as float.
+/// \returns kInvalidArgument when `out` does not fit the tensor.
+[[nodiscard]] Status read_rows(const Tensor& tensor, uint64_t first_row, MatrixView<float> out);
+
+/// An open model. Immutable; safe to read from any thread. Memory is mapped, so opening is cheap.
+class ModelFile {
+ public:
+  virtual ~ModelFile() = default;
+
+  /// Opens a GGUF file or a Hugging Face folder.
+  /// \returns kNotFound, kIo, kTruncated, kCorrupt, kTooLarge, or kUnsupported (architecture,
+  /// tensor type or tokenizer, named).
+  [[nodiscard]] static Result<std::shared_ptr<const ModelFile>> open(
+      const std::filesystem::path& path);
+
+  [[nodiscard]] virtual const ModelConfig& config() const = 0;
+  [[nodiscard]] virtual const text::TokenizerSpec& tokenizer() const = 0;
+  [[nodiscard]] virtual std::span<const Tensor> tensors() const = 0;
+
+  /// \returns kNotFound naming the tensor (and saying so when the file is a slice that lacks it).
+  [[nodiscard]] virtual Result<const Tensor*> find(std::string_view name) const = 0;
+};
+
+/// Which part of a model one side holds.
+struct Part {
+  std::vector<std::pair<int32_t, int32_t>> layers;  ///< half-open, increasing, not overlapping
+  bool embedding = false;
+  bool head = false;  ///< final norm and LM head
+
+  [[nodiscard]] bool has_layer(int32_t layer) const;
+  /// \returns kInvalidArgument when a range is not inside [0, layer_count].
+  [[nodiscard]] Status validate(int32_t layer_count) const;
+};
+
+/// Writes a valid GGUF with the metadata and vocabulary of `source` and only the tensors of `part`,
+/// unconverted. Layers keep their numbers. `source` must be a GGUF. The file appears under its name
+/// only when complete. \returns kUnsupported for a Hugging Face folder, kIo, or the errors of
+/// `open`.
+[[nodiscard]] Status write_slice(const std::filesystem::path& source, const Part& part,
+                                 const std::filesystem::path& destination);
+
+}  // namespace isthmus::model

@@ -1,0 +1,59 @@
+// Chat formats: how turns are written for models trained on them. User text is never parsed for
+// control tokens.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/text/tokenizer.h>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace isthmus::text {
+
+enum class ChatFormat : uint8_t { kRaw, kChatMl, kLlama2, kLlama3, kMistral, kGemma, kQwen };
+
+/// "raw", "chatml", "llama2", "llama3", "mistral", "gemma", "qwen".
+[[nodiscard]] std::string_view to_string(ChatFormat format);
+/// \returns kInvalidArgument naming the known formats.
+[[nodiscard]] Result<ChatFormat> parse_chat_format(std::string_view name);
+/// The format of a model's Jinja template, recognised by its markers; kRaw for an empty template.
+/// \returns kUnsupported for a template with none of the known markers.
+[[nodiscard]] Result<ChatFormat> detect_chat_format(std::string_view chat_template);
+
+enum class Role : uint8_t { kSystem, kUser, kAssistant };
+
+struct ChatMessage {
+  Role role = Role::kUser;
+  std::string content;
+};
+
+/// Writes a conversation as token ids, turn by turn, so that earlier turns are never encoded again.
+/// Immutable; the tokenizer must outlive it.
+class ChatEncoder {
+ public:
+  /// \returns kUnsupported when the vocabulary lacks a control token the format needs, named.
+  [[nodiscard]] static Result<ChatEncoder> make(const Tokenizer& tokenizer, ChatFormat format);
+
+  /// The ids from the end of what was said so far up to where the assistant starts to write.
+  /// `is_first` adds what opens a conversation (bos, and the model family's default system text
+  /// where its template has one and `messages` brings no system message). kRaw concatenates the
+  /// contents.
+  [[nodiscard]] std::vector<int32_t> begin_reply(std::span<const ChatMessage> messages,
+                                                 bool is_first) const;
+
+  /// The ids that close an assistant's reply whose last sampled id was `last_id` (-1: nothing was
+  /// sampled): the end marker if it was not sampled, and whatever the format writes behind it.
+  [[nodiscard]] std::vector<int32_t> end_reply(int32_t last_id) const;
+
+  [[nodiscard]] ChatFormat format() const { return format_; }
+
+ private:
+  ChatEncoder(const Tokenizer& tokenizer, ChatFormat format)
+      : tokenizer_(&tokenizer), format_(format) {}
+  const Tokenizer* tokenizer_;
+  ChatFormat format_;
+};
+
+}  // namespace isthmus::text

@@ -1,0 +1,168 @@
+// What device and server say to each other, as plain values, and their form on the wire
+// (proto/isthmus/v1/wire.proto).
+//
+// A message is one protobuf envelope plus at most one raw payload frame with encoded boundary rows;
+// transport moves both. Decoding trusts nothing: every number is checked against its documented
+// range before it is used.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace isthmus::wire {
+
+/// Checked when a session opens; both sides must speak the same.
+inline constexpr uint32_t kProtocolVersion = 1;
+/// No envelope is longer; longer ones are refused unparsed.
+inline constexpr size_t kMaxEnvelopeBytes = 4096;
+/// No text field is longer.
+inline constexpr size_t kMaxTextBytes = 1024;
+
+/// Which model a device runs; a server with another one refuses.
+struct ModelSummary {
+  std::string architecture;
+  uint32_t layer_count = 0;
+  uint32_t hidden_size = 0;
+  uint32_t vocab_size = 0;
+  friend bool operator==(const ModelSummary&, const ModelSummary&) = default;
+};
+
+/// What the server gives back for a step that asks for a reply.
+enum class ReplyMode : uint8_t {
+  kToken = 1,  ///< it applies the head, samples, and returns a token id
+  kHidden =
+      2,  ///< it returns the last row at the tail's first layer, encoded; the device runs the tail
+};
+
+/// As engine::SamplingOptions.
+struct Sampling {
+  float temperature = 0;
+  int32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  float repetition_penalty = 1;
+  uint64_t seed = 0;
+  friend bool operator==(const Sampling&, const Sampling&) = default;
+};
+
+// Requests.
+
+struct Open {
+  uint32_t version = kProtocolVersion;
+  ModelSummary model;
+  uint32_t cut = 0;        ///< the server runs layers [cut, tail)
+  uint32_t tail = 0;       ///< layer_count when the server runs all that follow the cut
+  std::string codec_up;    ///< codec::CodecSpec as text: what the device sends
+  std::string codec_down;  ///< what the server sends back; used with ReplyMode::kHidden
+  ReplyMode reply_mode = ReplyMode::kToken;
+  uint32_t max_tokens = 0;  ///< KV capacity asked for; at least 1
+  friend bool operator==(const Open&, const Open&) = default;
+};
+
+/// The next `token_count` boundary rows, in the payload. Idempotent by (session, sequence).
+struct Step {
+  uint64_t session = 0;
+  uint64_t sequence = 0;  ///< 1, 2, ... within the session; a repeated one gets the stored answer
+  uint32_t position = 0;  ///< of the first row
+  uint32_t token_count = 0;
+  bool wants_reply = false;  ///< for the last row
+  uint32_t reply_start =
+      0;              ///< position of the reply's first generated token; with ReplyMode::kToken
+  Sampling sampling;  ///< with ReplyMode::kToken
+  friend bool operator==(const Step&, const Step&) = default;
+};
+
+/// Forgets positions [length, ...). Takes a sequence number like a step, and is idempotent like
+/// one.
+struct Truncate {
+  uint64_t session = 0;
+  uint64_t sequence = 0;
+  uint32_t length = 0;
+  friend bool operator==(const Truncate&, const Truncate&) = default;
+};
+
+struct Close {
+  uint64_t session = 0;
+  friend bool operator==(const Close&, const Close&) = default;
+};
+
+struct Ping {
+  friend bool operator==(const Ping&, const Ping&) = default;
+};
+
+// Replies.
+
+struct Opened {
+  uint64_t session = 0;
+  uint32_t max_tokens = 0;       ///< KV capacity granted; may be less than asked for
+  uint32_t max_step_tokens = 0;  ///< rows one step may carry
+  std::string device;            ///< where the server computes, for people
+  std::string precision;
+  friend bool operator==(const Opened&, const Opened&) = default;
+};
+
+/// Answer to a step. With ReplyMode::kHidden and a wanted reply, the payload is one encoded row.
+struct StepResult {
+  uint64_t session = 0;
+  uint64_t sequence = 0;
+  uint32_t length = 0;      ///< tokens the session holds now
+  int32_t token = -1;       ///< sampled id, or -1
+  uint64_t compute_us = 0;  ///< microseconds in the engine and the sampler
+  uint64_t codec_us = 0;    ///< microseconds decoding and encoding
+  uint64_t queue_us = 0;    ///< microseconds waiting for a turn
+  friend bool operator==(const StepResult&, const StepResult&) = default;
+};
+
+struct Truncated {
+  uint64_t session = 0;
+  uint64_t sequence = 0;
+  uint32_t length = 0;
+  friend bool operator==(const Truncated&, const Truncated&) = default;
+};
+
+struct Closed {
+  uint64_t session = 0;
+  friend bool operator==(const Closed&, const Closed&) = default;
+};
+
+struct Pong {
+  friend bool operator==(const Pong&, const Pong&) = default;
+};
+
+/// Nothing was done; ask again later.
+struct Busy {
+  uint32_t retry_after_ms = 0;
+  friend bool operator==(const Busy&, const Busy&) = default;
+};
+
+/// The request failed; `message` says why and holds no user data.
+struct Failure {
+  ErrorCode code = ErrorCode::kInternal;
+  std::string message;
+  friend bool operator==(const Failure&, const Failure&) = default;
+};
+
+using Body = std::variant<Open, Step, Truncate, Close, Ping, Opened, StepResult, Truncated, Closed,
+                          Pong, Busy, Failure>;
+
+/// One message without its payload. A reply repeats its request's `request_id`.
+struct Envelope {
+  uint64_t request_id = 0;
+  Body body;
+  friend bool operator==(const Envelope&, const Envelope&) = default;
+};
+
+/// \throws std::invalid_argument when a text field is longer than kMaxTextBytes.
+[[nodiscard]] std::vector<std::byte> encode(const Envelope& envelope);
+
+/// Parses bytes that may come from anyone.
+/// \returns kTooLarge, kCorrupt (not an envelope, no body, an enumerator or number outside its
+/// range, a text that is too long or not UTF-8), kNotFinite (a sampling option).
+[[nodiscard]] Result<Envelope> decode(std::span<const std::byte> bytes);
+
+}  // namespace isthmus::wire

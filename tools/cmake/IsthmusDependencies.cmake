@@ -1,0 +1,21 @@
+# Everything Isthmus links, found once, each as an imported target. Nothing is downloaded here: tools/setup does that.
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(tl-expected 1.0 REQUIRED)
+pkg_check_modules(ZeroMQ REQUIRED IMPORTED_TARGET GLOBAL libzmq>=4.3.4)
+pkg_check_modules(Sodium REQUIRED IMPORTED_TARGET GLOBAL libsodium>=1.0.18)
+pkg_check_modules(Pcre2 REQUIRED IMPORTED_TARGET GLOBAL libpcre2-8>=10.36)
+pkg_check_modules(Utf8proc REQUIRED IMPORTED_TARGET GLOBAL libutf8proc>=2.5)
+find_path(CPPZMQ_INCLUDE_DIR zmq.hpp REQUIRED)
+
+if(ISTHMUS_BUILD_TOOLS)
+  find_package(CLI11 2.1 REQUIRED)
+  find_package(spdlog 1.10 REQUIRED)
+endif()
+if(ISTHMUS_BUILD_TESTS)
+  find_package(Catch2 2.13 REQUIRED)
+endif()

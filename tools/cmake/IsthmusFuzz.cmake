@@ -1,0 +1,18 @@
+# isthmus_add_fuzzer(gguf SOURCES gguf_fuzz.cpp DEPS isthmus::model)
+# The source defines LLVMFuzzerTestOneInput. Its corpus lies in corpus/gguf beside it and is replayed as an ordinary
+# test, fuzz_gguf, by every build. With ISTHMUS_BUILD_FUZZERS (clang) there is a libFuzzer binary gguf_fuzzer as well.
+function(isthmus_add_fuzzer name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPS")
+  add_executable(fuzz_replay_${name} ${arg_SOURCES} ${PROJECT_SOURCE_DIR}/test/fuzz/replay_main.cpp)
+  target_link_libraries(fuzz_replay_${name} PRIVATE ${arg_DEPS})
+  isthmus_compile_options(fuzz_replay_${name})
+  add_test(NAME fuzz_${name} COMMAND fuzz_replay_${name} ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})
+  set_tests_properties(fuzz_${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+  if(ISTHMUS_BUILD_FUZZERS)
+    add_executable(${name}_fuzzer ${arg_SOURCES})
+    target_link_libraries(${name}_fuzzer PRIVATE ${arg_DEPS})
+    isthmus_compile_options(${name}_fuzzer)
+    target_compile_options(${name}_fuzzer PRIVATE -fsanitize=fuzzer)
+    target_link_options(${name}_fuzzer PRIVATE -fsanitize=fuzzer)
+  endif()
+endfunction()
