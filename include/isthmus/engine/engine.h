@@ -9,6 +9,7 @@
 #include <isthmus/core/error.h>
 #include <isthmus/core/matrix.h>
 #include <isthmus/model/config.h>
+#include <isthmus/model/model_file.h>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -84,6 +85,8 @@ class Engine {
   virtual ~Engine() = default;
 
   [[nodiscard]] virtual const model::ModelConfig& config() const = 0;
+  /// The layers, and embedding and head, that this engine holds.
+  [[nodiscard]] virtual const model::Part& part() const = 0;
   [[nodiscard]] virtual EngineInfo info() const = 0;
   /// Whether rows are bit-identical however they are batched and chunked.
   [[nodiscard]] virtual bool batch_invariant() const = 0;

@@ -70,7 +70,7 @@ struct Step {
   uint64_t sequence = 0;  ///< 1, 2, ... within the session; a repeated one gets the stored answer
   uint32_t position = 0;  ///< of the first row
   uint32_t token_count = 0;
-  bool wants_reply = false;  ///< for the last row
+  bool wants_reply = false;  ///< an answer is needed for the last row
   uint32_t reply_start =
       0;              ///< position of the reply's first generated token; with ReplyMode::kToken
   Sampling sampling;  ///< with ReplyMode::kToken
@@ -106,7 +106,9 @@ struct Opened {
   friend bool operator==(const Opened&, const Opened&) = default;
 };
 
-/// Answer to a step. With ReplyMode::kHidden and a wanted reply, the payload is one encoded row.
+/// Answer to a step. With ReplyMode::kHidden the payload holds the encoded rows that the tail
+/// needs: all of the step's rows when the tail has layers (their KV cache needs every position),
+/// else the last row, if a reply was wanted.
 struct StepResult {
   uint64_t session = 0;
   uint64_t sequence = 0;
