@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -25,10 +26,10 @@ inline constexpr size_t kMaxTextBytes = 1024;
 
 /// Which model a device runs; a server with another one refuses.
 struct ModelSummary {
-  std::string architecture;
-  uint32_t layer_count = 0;
+  std::string architecture;  ///< not empty
+  uint32_t layer_count = 0;  ///< at least 1, and so are the next two
   uint32_t hidden_size = 0;
-  uint32_t vocab_size = 0;
+  uint32_t vocab_size = 0;  ///< less than 2^31
   friend bool operator==(const ModelSummary&, const ModelSummary&) = default;
 };
 
@@ -55,8 +56,9 @@ struct Sampling {
 struct Open {
   uint32_t version = kProtocolVersion;
   ModelSummary model;
-  uint32_t cut = 0;        ///< the server runs layers [cut, tail)
-  uint32_t tail = 0;       ///< layer_count when the server runs all that follow the cut
+  uint32_t cut = 0;  ///< the server runs layers [cut, tail); at most tail
+  uint32_t tail =
+      0;  ///< at most layer_count, which it is when the server runs all that follow the cut
   std::string codec_up;    ///< codec::CodecSpec as text: what the device sends
   std::string codec_down;  ///< what the server sends back; used with ReplyMode::kHidden
   ReplyMode reply_mode = ReplyMode::kToken;
@@ -68,8 +70,8 @@ struct Open {
 struct Step {
   uint64_t session = 0;
   uint64_t sequence = 0;  ///< 1, 2, ... within the session; a repeated one gets the stored answer
-  uint32_t position = 0;  ///< of the first row
-  uint32_t token_count = 0;
+  uint32_t position = 0;  ///< of the first row; position + token_count fits
+  uint32_t token_count = 0;  ///< at least 1
   bool wants_reply = false;  ///< an answer is needed for the last row
   uint32_t reply_start =
       0;              ///< position of the reply's first generated token; with ReplyMode::kToken
@@ -100,7 +102,7 @@ struct Ping {
 struct Opened {
   uint64_t session = 0;
   uint32_t max_tokens = 0;       ///< KV capacity granted; may be less than asked for
-  uint32_t max_step_tokens = 0;  ///< rows one step may carry
+  uint32_t max_step_tokens = 0;  ///< rows one step may carry; at least 1, and so is the above
   std::string device;            ///< where the server computes, for people
   std::string precision;
   friend bool operator==(const Opened&, const Opened&) = default;
@@ -159,10 +161,17 @@ struct Envelope {
   friend bool operator==(const Envelope&, const Envelope&) = default;
 };
 
-/// \throws std::invalid_argument when a text field is longer than kMaxTextBytes.
+/// Any text as one that may travel: cut to kMaxTextBytes between two characters, with a question
+/// mark for each byte that is not UTF-8. For text that our own side did not write, such as paths.
+[[nodiscard]] std::string fit_text(std::string_view text);
+
+/// The same value always gives the same bytes.
+/// \throws std::invalid_argument when a text field is longer than kMaxTextBytes or not UTF-8.
 [[nodiscard]] std::vector<std::byte> encode(const Envelope& envelope);
 
-/// Parses bytes that may come from anyone.
+/// Parses bytes that may come from anyone. Of an Open with another version than ours only the
+/// version is read, so that the answer can be kVersionMismatch. A Failure's code that is unknown
+/// here becomes kInternal. Whether finite sampling options are in range is the server's to check.
 /// \returns kTooLarge, kCorrupt (not an envelope, no body, an enumerator or number outside its
 /// range, a text that is too long or not UTF-8), kNotFinite (a sampling option).
 [[nodiscard]] Result<Envelope> decode(std::span<const std::byte> bytes);

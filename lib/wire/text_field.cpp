@@ -1,0 +1,40 @@
+#include "text_field.h"
+
+#include <isthmus/wire/messages.h>
+#include <utf8proc.h>
+
+namespace isthmus::wire {
+namespace {
+
+/// Bytes of the UTF-8 character that `text` starts with; 0 when it starts with none.
+size_t character_length(std::string_view text) {
+  utf8proc_int32_t code_point = 0;
+  const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                       static_cast<utf8proc_ssize_t>(text.size()), &code_point);
+  return length > 0 ? static_cast<size_t>(length) : 0;
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = character_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string fit_text(std::string_view text) {
+  std::string fitted;
+  while (!text.empty()) {
+    const size_t length = character_length(text);
+    const std::string_view character = length == 0 ? "?" : text.substr(0, length);
+    if (fitted.size() + character.size() > kMaxTextBytes) break;
+    fitted += character;
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return fitted;
+}
+
+}  // namespace isthmus::wire
