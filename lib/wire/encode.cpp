@@ -104,7 +104,7 @@ struct BodyWriter {
   void operator()(const Failure& from) const {
     v1::Failure& to = *envelope.mutable_failure();
     to.set_code(static_cast<uint32_t>(from.code));
-    to.set_message(checked(from.message));
+    to.set_message(fit_text(from.message));
   }
 };
 

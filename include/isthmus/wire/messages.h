@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -161,12 +160,9 @@ struct Envelope {
   friend bool operator==(const Envelope&, const Envelope&) = default;
 };
 
-/// Any text as one that may travel: cut to kMaxTextBytes between two characters, with a question
-/// mark for each byte that is not UTF-8. For text that our own side did not write, such as paths.
-[[nodiscard]] std::string fit_text(std::string_view text);
-
-/// The same value always gives the same bytes.
-/// \throws std::invalid_argument when a text field is longer than kMaxTextBytes or not UTF-8.
+/// The same value always gives the same bytes. A Failure's message, which may quote anything, is
+/// made to fit: cut to kMaxTextBytes between two characters, a question mark for each byte that is
+/// not UTF-8. \throws std::invalid_argument when another text is longer or not UTF-8.
 [[nodiscard]] std::vector<std::byte> encode(const Envelope& envelope);
 
 /// Parses bytes that may come from anyone. Of an Open with another version than ours only the

@@ -1,0 +1,178 @@
+#include <isthmus/codec/codec.h>
+#include <isthmus/kernels/dtype.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace isthmus::codec {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "payloads are written as memory holds it");
+
+struct FormatInfo {
+  Format format;
+  std::string_view name;
+  size_t scale_bytes;  // before each row
+  size_t value_bytes;
+  float overflow;  // magnitudes from here on round to infinity
+};
+constexpr std::array kFormats = {
+    FormatInfo{Format::kF32, "f32", 0, sizeof(float), std::numeric_limits<float>::infinity()},
+    FormatInfo{Format::kBf16, "bf16", 0, sizeof(uint16_t), 0x1.ffp127F},
+    FormatInfo{Format::kF16, "f16", sizeof(float), sizeof(uint16_t), 0x1.ffep127F}};
+
+const FormatInfo& info(Format format) {
+  return *std::find_if(kFormats.begin(), kFormats.end(),
+                       [format](const FormatInfo& entry) { return entry.format == format; });
+}
+
+/// Whether all magnitudes are below `limit`; false for NaN.
+bool all_below(float limit, std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [limit](float v) { return std::abs(v) < limit; });
+}
+
+template <typename T>
+std::byte* put(std::byte* to, T value) {
+  std::memcpy(to, &value, sizeof value);
+  return to + sizeof value;
+}
+
+template <typename T>
+const std::byte* get(const std::byte* from, T& value) {
+  std::memcpy(&value, from, sizeof value);
+  return from + sizeof value;
+}
+
+/// The power of two that brings the row's largest magnitude into [2^14, 2^15): half a binade below
+/// fp16's largest number, so that rounding cannot overflow, and 28 binades above its smallest
+/// normal one. A power of two keeps the division exact. Not below float's smallest normal number:
+/// rows that tiny are on a coarser grid than fp16's anyway.
+float row_scale(std::span<const float> row) {
+  float largest = 0;
+  for (const float value : row) largest = std::max(largest, std::abs(value));
+  int exponent = 0;
+  std::frexp(largest, &exponent);
+  return std::ldexp(1.0F, std::max(exponent - 15, -126));
+}
+
+void encode_row(Format format, std::span<const float> row, std::byte* to) {
+  switch (format) {
+    case Format::kF32:
+      std::memcpy(to, row.data(), row.size_bytes());
+      return;
+    case Format::kBf16:
+      for (const float value : row) to = put(to, kernels::bf16_from_float(value));
+      return;
+    case Format::kF16:
+      const float scale = row_scale(row);
+      to = put(to, scale);
+      for (const float value : row) to = put(to, kernels::f16_from_float(value / scale));
+      return;
+  }
+}
+
+/// False when the row's scale is not positive.
+bool decode_row(Format format, const std::byte* from, std::span<float> row) {
+  uint16_t bits = 0;
+  switch (format) {
+    case Format::kF32:
+      std::memcpy(row.data(), from, row.size_bytes());
+      return true;
+    case Format::kBf16:
+      for (float& value : row) {
+        from = get(from, bits);
+        value = kernels::float_from_bf16(bits);
+      }
+      return true;
+    case Format::kF16:
+      float scale = 0;
+      from = get(from, scale);
+      for (float& value : row) {
+        from = get(from, bits);
+        value = kernels::float_from_f16(bits) * scale;
+      }
+      return scale > 0;
+  }
+  return false;
+}
+
+Status check_length(const FormatInfo& format, size_t given, MatrixView<const float> shape) {
+  ISTHMUS_ASSIGN(const size_t expected, encoded_bytes({format.format}, shape.rows(), shape.cols()));
+  if (given == expected) return {};
+  return fail(ErrorCode::kCorrupt,
+              "codec: payload has " + std::to_string(given) + " bytes, " +
+                  std::to_string(shape.rows()) + " rows of " + std::to_string(shape.cols()) +
+                  " numbers in " + std::string(format.name) + " take " + std::to_string(expected));
+}
+
+}  // namespace
+
+Result<CodecSpec> CodecSpec::parse(std::string_view text) {
+  std::string known;
+  for (const FormatInfo& entry : kFormats) {
+    if (entry.name == text) return CodecSpec{entry.format};
+    known += (known.empty() ? "" : ", ") + std::string(entry.name);
+  }
+  return fail(ErrorCode::kUnsupported,
+              "codec: '" + std::string(text) + "' is unknown, known are " + known);
+}
+
+std::string CodecSpec::to_string() const {
+  return std::string(info(format).name);
+}
+
+Result<size_t> encoded_bytes(const CodecSpec& spec, size_t rows, size_t cols) {
+  const FormatInfo& format = info(spec.format);
+  size_t row_bytes = 0;
+  size_t total = 0;
+  if (__builtin_mul_overflow(cols, format.value_bytes, &row_bytes) ||
+      __builtin_add_overflow(row_bytes, format.scale_bytes, &row_bytes) ||
+      __builtin_mul_overflow(rows, row_bytes, &total)) {
+    return fail(ErrorCode::kTooLarge, "codec: the bytes of " + std::to_string(rows) + " rows of " +
+                                          std::to_string(cols) + " numbers do not fit a size");
+  }
+  return total;
+}
+
+Result<std::vector<std::byte>> encode(const CodecSpec& spec, MatrixView<const float> rows) {
+  const FormatInfo& format = info(spec.format);
+  ISTHMUS_ASSIGN(const size_t total, encoded_bytes(spec, rows.rows(), rows.cols()));
+  std::vector<std::byte> bytes(total);
+  const size_t row_bytes = format.scale_bytes + rows.cols() * format.value_bytes;
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    if (!all_below(format.overflow, rows.row(r))) {
+      return fail(ErrorCode::kNotFinite, "codec: row " + std::to_string(r) +
+                                             " holds a number that is not finite in " +
+                                             std::string(format.name));
+    }
+    encode_row(format.format, rows.row(r), bytes.data() + r * row_bytes);
+  }
+  return bytes;
+}
+
+Status decode_into(const CodecSpec& spec, std::span<const std::byte> bytes,
+                   MatrixView<float> rows) {
+  const FormatInfo& format = info(spec.format);
+  ISTHMUS_TRY(check_length(format, bytes.size(), rows));
+  const size_t row_bytes = format.scale_bytes + rows.cols() * format.value_bytes;
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    const bool scaled = decode_row(format.format, bytes.data() + r * row_bytes, rows.row(r));
+    if (!all_below(std::numeric_limits<float>::infinity(), rows.row(r))) {
+      return fail(ErrorCode::kNotFinite,
+                  "codec: payload row " + std::to_string(r) + " holds a number that is not finite");
+    }
+    if (!scaled) {
+      return fail(ErrorCode::kCorrupt,
+                  "codec: payload row " + std::to_string(r) + " has a scale that is not positive");
+    }
+  }
+  return {};
+}
+
+}  // namespace isthmus::codec
