@@ -23,7 +23,8 @@ function(isthmus_compile_options target)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   # No contraction to fused multiply-add: the order and the rounding of every sum are part of the contract.
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-                                           -Wno-sign-conversion -ffp-contract=off)
+                                           -Wno-sign-conversion -ffp-contract=off
+                                           -Wno-missing-field-initializers) # designated initialisers
   if(ISTHMUS_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
   endif()

@@ -1,0 +1,173 @@
+// The device's side: an app loads a model here, connects to a server, and streams text.
+//
+//   text -> tokens -> embed -> layers [0, cut) -> encode == network ==> layers [cut, tail) on the
+//   server text <- sample <- head  <- layers [tail, L) <- decode <== network ==  (or the server
+//   samples and returns a token id)
+//
+// Nothing in this library needs libtorch. What crosses the network is encrypted, but the server can
+// read it: boundary activations without noise are as good as the text.
+#pragma once
+
+#include <isthmus/codec/codec.h>
+#include <isthmus/core/error.h>
+#include <isthmus/engine/engine.h>
+#include <isthmus/engine/sampler.h>
+#include <isthmus/model/config.h>
+#include <isthmus/text/chat.h>
+#include <isthmus/text/tokenizer.h>
+#include <isthmus/transport/keys.h>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace isthmus::edge {
+
+class Session;
+
+/// What a device holds and how it computes.
+struct DeviceOptions {
+  std::filesystem::path model;  ///< GGUF file (a slice will do) or Hugging Face folder
+  /// Layers [0, cut) run here and the rest on a server; in [0, L]. Nothing: the whole model runs
+  /// here.
+  std::optional<int32_t> cut;
+  /// Layers [tail, L), the final norm and the head run here too, so that the server never sees a
+  /// token; in [cut, L], L for norm and head alone. Nothing: the server has the head and chooses
+  /// tokens. Only with a cut.
+  std::optional<int32_t> tail;
+  size_t threads = 0;  ///< 0: one per hardware thread
+  /// How turns are written. Nothing: as the model's own template does.
+  std::optional<text::ChatFormat> chat_format;
+  engine::Progress progress;  ///< told how much is loaded; may be empty
+};
+
+/// How a session is held with a server. Ignored (but for max_tokens) when the whole model runs on
+/// the device.
+struct SessionOptions {
+  std::string server;  ///< connection string, isthmus://host:port?key=...
+  /// This device's keys; nothing: those in the standard place, made on first use.
+  std::optional<transport::KeyPair> keys;
+  bool allow_plaintext = false;  ///< accept a connection string without a key
+  int32_t max_tokens = 2048;     ///< context asked for; the server may grant less
+  codec::CodecSpec codec;        ///< how boundary rows are written, both ways
+  std::chrono::milliseconds connect_timeout{5'000};
+  std::chrono::milliseconds request_timeout{
+      60'000};  ///< for one step, waiting and repetitions included
+  std::chrono::milliseconds reconnect_timeout{
+      3'000};  ///< how long a broken connection may take to come back
+};
+
+struct GenerateOptions {
+  int32_t max_tokens = 256;  ///< at least 1
+  engine::SamplingOptions sampling;
+  std::vector<std::string>
+      stop;  ///< a reply ends before the first of these texts; none may be empty
+
+  [[nodiscard]] Status validate() const;
+};
+
+enum class FinishReason : uint8_t {
+  kEnd,          ///< the model ended its reply
+  kLength,       ///< max_tokens were generated
+  kContextFull,  ///< the session has no room for another token
+  kStop,         ///< a stop text appeared
+  kCancelled,    ///< the callback asked to stop
+};
+[[nodiscard]] std::string_view to_string(FinishReason reason);
+
+/// Where the time of a reply went, in seconds.
+struct TimeSplit {
+  double device = 0;  ///< engine and sampler on the device
+  double codec = 0;   ///< encoding and decoding, both sides
+  double wire = 0;    ///< round trips, less what the server says it spent
+  double server = 0;  ///< engine, sampler and queue on the server
+};
+
+/// One finished reply and what it cost.
+struct Reply {
+  std::string text;
+  std::vector<int32_t> prompt_token_ids;  ///< the tokens this turn added before the reply
+  std::vector<int32_t> token_ids;         ///< generated, an end token included
+  FinishReason finish_reason = FinishReason::kEnd;
+  double time_to_first_token_s = 0;
+  double tokens_per_s =
+      0;  ///< generated tokens after the first, per second; 0 when there is only one
+  uint64_t bytes_up = 0;  ///< all message frames, encryption and TCP not counted
+  uint64_t bytes_down = 0;
+  uint64_t steps = 0;  ///< requests to the server
+  TimeSplit time_s;
+};
+
+/// Gets text as it comes, in whole UTF-8 characters; returns false to cancel. Called from the
+/// generating thread, also with an empty text between the chunks of a long prompt; cancelling there
+/// takes the turn back.
+using OnText = std::function<bool(std::string_view text)>;
+
+/// The weights and the vocabulary that a device holds. Not thread-safe: a device and its sessions
+/// belong to one thread at a time.
+class Device {
+ public:
+  /// \returns the errors of ModelFile::open and of the engine; kInvalidArgument for a cut or tail
+  /// outside the model.
+  [[nodiscard]] static Result<Device> load(const DeviceOptions& options);
+
+  Device(Device&&) noexcept;
+  Device& operator=(Device&&) noexcept;
+  ~Device();
+
+  /// Starts a conversation; connects to the server when the model is split. The device must outlive
+  /// the session. \returns kTimeout, kServerLost, kKeyRefused, kServerFull, kModelMismatch,
+  /// kVersionMismatch, kOutOfMemory, kInvalidArgument.
+  [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
+
+  [[nodiscard]] const model::ModelConfig& config() const;
+  [[nodiscard]] const text::Tokenizer& tokenizer() const;
+  [[nodiscard]] text::ChatFormat chat_format() const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Device(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One conversation: its KV caches here and on the server, and its place in the chat format. Turns
+/// continue on the caches.
+class Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  /// Closes the session on the server; waits for its answer only briefly.
+  ~Session();
+
+  /// Adds `messages` and generates the assistant's reply. After an error or a cancellation the
+  /// session stays usable as long as its server lives: an error takes the whole turn back. \returns
+  /// kInvalidArgument, kContextFull when the prompt does not fit, kTimeout, kServerLost,
+  /// kUnknownSession, kBusy, and what the engines return.
+  [[nodiscard]] Result<Reply> generate(std::span<const text::ChatMessage> messages,
+                                       const GenerateOptions& options, const OnText& on_text = {});
+
+  /// `generate` with one user message.
+  [[nodiscard]] Result<Reply> say(std::string_view user_text, const GenerateOptions& options = {},
+                                  const OnText& on_text = {});
+
+  /// Tokens in the conversation so far, and how many fit.
+  [[nodiscard]] int32_t length() const;
+  [[nodiscard]] int32_t capacity() const;
+  /// Where the server computes, for people; empty when the whole model runs here.
+  [[nodiscard]] std::string server_description() const;
+
+ private:
+  friend class Device;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace isthmus::edge

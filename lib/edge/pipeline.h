@@ -1,0 +1,58 @@
+// How a session gets from tokens to the next token: on this device alone, or split with a server.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/edge/device.h>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+namespace isthmus::edge {
+
+/// What choosing the next token needs.
+struct Choice {
+  const engine::SamplingOptions& sampling;
+  std::span<const int32_t> generated;  ///< ids of this reply so far
+  int32_t reply_start;                 ///< position of the reply's first token
+};
+
+/// What a pipeline has spent since it was made.
+struct Spent {
+  TimeSplit time_s;
+  uint64_t bytes_up = 0;
+  uint64_t bytes_down = 0;
+  uint64_t steps = 0;
+};
+
+/// The caches of one conversation and the way through its layers. Not thread-safe.
+class Pipeline {
+ public:
+  virtual ~Pipeline() = default;
+  /// Appends tokens (at most max_chunk, at least one). With a choice, returns the token that
+  /// follows them. After an error the pipeline holds what it held before, or must be truncated
+  /// before it is used again.
+  [[nodiscard]] virtual Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens,
+                                                               const Choice* choice) = 0;
+  /// Forgets positions [length, ...), whatever state an error has left behind.
+  [[nodiscard]] virtual Status truncate(int32_t length) = 0;
+  [[nodiscard]] virtual int32_t length() const = 0;
+  [[nodiscard]] virtual int32_t capacity() const = 0;
+  [[nodiscard]] virtual int32_t max_chunk() const = 0;
+  [[nodiscard]] virtual Spent spent() const = 0;
+  [[nodiscard]] virtual std::string server_description() const = 0;
+};
+
+/// The whole model on `engine`, which is borrowed.
+[[nodiscard]] Result<std::unique_ptr<Pipeline>> make_local_pipeline(engine::Engine& engine,
+                                                                    int32_t max_tokens);
+
+/// Layers [0, cut) on `engine`, which is borrowed, [cut, tail) on the server, and, with a tail, the
+/// rest on `engine` again.
+[[nodiscard]] Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine,
+                                                                    int32_t cut,
+                                                                    std::optional<int32_t> tail,
+                                                                    const SessionOptions& options);
+
+}  // namespace isthmus::edge

@@ -1,0 +1,152 @@
+#include "remote.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace isthmus::edge {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kCloseWait{200};
+constexpr milliseconds kShortestPause{5};  // between repetitions to a busy server
+constexpr milliseconds kLongestPause{1000};
+
+milliseconds left_until(Clock::TimePoint deadline, Clock::TimePoint now) {
+  // Rounded up, so that a wait never ends just before its deadline.
+  return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - now));
+}
+
+/// The error in an answer that is a failure; nothing otherwise.
+Status status_of(const wire::Body& body) {
+  if (const auto* failure = std::get_if<wire::Failure>(&body))
+    return fail(failure->code, failure->message);
+  return {};
+}
+
+template <typename Expected, typename P>
+Result<Expected> expect(const P& answer) {
+  ISTHMUS_TRY(status_of(answer.body));
+  if (const auto* body = std::get_if<Expected>(&answer.body)) return *body;
+  return fail(ErrorCode::kCorrupt, "edge: the server's answer is of another kind than the request");
+}
+
+}  // namespace
+
+Remote::Remote(transport::Channel channel, const SessionOptions& options)
+    : channel_(std::move(channel)),
+      request_timeout_(options.request_timeout),
+      reconnect_timeout_(options.reconnect_timeout) {}
+
+Result<std::unique_ptr<Remote>> Remote::open(const transport::ChannelOptions& channel_options,
+                                             const SessionOptions& options,
+                                             const wire::Open& open) {
+  ISTHMUS_ASSIGN(transport::Channel channel,
+                 transport::Channel::connect(channel_options, options.connect_timeout));
+  std::unique_ptr<Remote> remote(new Remote(std::move(channel), options));
+  ISTHMUS_ASSIGN(const Parcel answer, remote->call({open, {}}));
+  ISTHMUS_ASSIGN(remote->opened_, expect<wire::Opened>(answer));
+  if (remote->opened_.max_tokens == 0 || remote->opened_.max_tokens > open.max_tokens ||
+      remote->opened_.max_step_tokens == 0) {
+    return fail(ErrorCode::kCorrupt, "edge: the server's limits make no sense");
+  }
+  return remote;
+}
+
+Remote::~Remote() {
+  if (opened_.session == 0 || in_doubt_) return;
+  const transport::Message close{
+      wire::encode({.request_id = next_request_, .body = wire::Close{.session = opened_.session}}),
+      {}};
+  // Best effort: a session that is not closed expires on the server.
+  if (channel_.send(close)) (void)channel_.receive(kCloseWait);
+}
+
+Result<StepAnswer> Remote::step(wire::Step step, std::vector<std::byte> payload) {
+  step.position = static_cast<uint32_t>(length_);
+  ISTHMUS_ASSIGN(Parcel answer, call_in_sequence({step, std::move(payload)}));
+  ISTHMUS_ASSIGN(const auto result, expect<wire::StepResult>(answer));
+  return StepAnswer{result, std::move(answer.payload)};
+}
+
+Status Remote::truncate(int32_t length) {
+  ISTHMUS_TRY(settle());
+  if (length == length_) return {};
+  ISTHMUS_ASSIGN(const Parcel answer,
+                 call_in_sequence({wire::Truncate{.length = static_cast<uint32_t>(length)}, {}}));
+  ISTHMUS_TRY(expect<wire::Truncated>(answer));
+  return {};
+}
+
+Result<Remote::Parcel> Remote::call_in_sequence(Parcel request) {
+  ISTHMUS_TRY(settle());
+  const auto number = [&](auto& body) {
+    if constexpr (requires {
+                    body.sequence;
+                    body.session;
+                  }) {
+      body.session = opened_.session;
+      body.sequence = sequence_ + 1;
+    }
+  };
+  std::visit(number, request.body);
+  in_doubt_ = std::move(request);
+  return settle();
+}
+
+Result<Remote::Parcel> Remote::settle() {
+  if (!in_doubt_) return Parcel{};
+  ISTHMUS_ASSIGN(Parcel answer, call(*in_doubt_));
+  in_doubt_.reset();
+  const auto record = [&](const auto& body) {
+    if constexpr (requires {
+                    body.sequence;
+                    body.length;
+                  }) {
+      sequence_ = body.sequence;
+      length_ = static_cast<int32_t>(body.length);
+    }
+  };
+  std::visit(record, answer.body);
+  return answer;
+}
+
+Result<Remote::Parcel> Remote::call(const Parcel& request) {
+  const uint64_t id = next_request_++;
+  const transport::Message message{wire::encode({.request_id = id, .body = request.body}),
+                                   request.payload};
+  Clock::TimePoint deadline = clock_.now() + request_timeout_;
+  Error late{ErrorCode::kTimeout,
+             "edge: no answer within " + std::to_string(request_timeout_.count()) + " ms"};
+
+  ISTHMUS_TRY(channel_.send(message));
+  while (clock_.now() < deadline) {
+    Result<std::optional<transport::Message>> received =
+        channel_.receive(left_until(deadline, clock_.now()));
+    if (!received) {
+      if (received.error().code != ErrorCode::kServerLost) return propagate(std::move(received));
+      // Request or answer may have been lost with the connection; both sides bear a repetition.
+      if (late.code != ErrorCode::kServerLost)
+        deadline = std::min(deadline, clock_.now() + reconnect_timeout_);
+      late = received.error();
+      ISTHMUS_TRY(channel_.send(message));
+      continue;
+    }
+    if (!*received) continue;
+    ISTHMUS_ASSIGN(wire::Envelope envelope, wire::decode((*received)->envelope));
+    if (envelope.request_id != id)
+      continue;  // a late answer to a request that was given up or repeated
+    if (const auto* busy = std::get_if<wire::Busy>(&envelope.body)) {
+      late = {ErrorCode::kBusy, "edge: the server is busy"};
+      const auto pause =
+          std::clamp(milliseconds(busy->retry_after_ms), kShortestPause, kLongestPause);
+      std::this_thread::sleep_for(std::min(pause, left_until(deadline, clock_.now())));
+      ISTHMUS_TRY(channel_.send(message));
+      continue;
+    }
+    return Parcel{std::move(envelope.body), std::move((*received)->payload)};
+  }
+  return tl::unexpected<Error>(std::move(late));
+}
+
+}  // namespace isthmus::edge

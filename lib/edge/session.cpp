@@ -1,0 +1,211 @@
+#include <isthmus/core/clock.h>
+
+#include <algorithm>
+
+#include "session_impl.h"
+#include "stop_filter.h"
+
+namespace isthmus::edge {
+namespace {
+
+/// One reply in the making: feeds the prompt, then one token after the other.
+class Generation {
+ public:
+  Generation(Pipeline& pipeline, const text::Tokenizer& tokenizer, const GenerateOptions& options,
+             const OnText& on_text)
+      : pipeline_(pipeline),
+        tokenizer_(tokenizer),
+        options_(options),
+        on_text_(on_text),
+        decoder_(tokenizer),
+        filter_(options.stop),
+        before_(pipeline.spent()) {}
+
+  Result<Reply> run(std::vector<int32_t> prompt) {
+    reply_.prompt_token_ids = std::move(prompt);
+    reply_start_ = pipeline_.length() + static_cast<int32_t>(reply_.prompt_token_ids.size());
+    ISTHMUS_ASSIGN(std::optional<int32_t> token, feed_prompt());
+    first_token_ = clock_.now();
+    while (token && !accept(*token)) {
+      const int32_t fed = *token;
+      ISTHMUS_ASSIGN(token, advance({&fed, 1}));
+    }
+    finish();
+    return std::move(reply_);
+  }
+
+ private:
+  // The token that follows the prompt; nothing when the caller cancelled on the way.
+  Result<std::optional<int32_t>> feed_prompt() {
+    std::span<const int32_t> rest = reply_.prompt_token_ids;
+    const auto chunk = static_cast<size_t>(pipeline_.max_chunk());
+    while (rest.size() > chunk) {
+      ISTHMUS_TRY(pipeline_.advance(rest.first(chunk), nullptr));
+      rest = rest.subspan(chunk);
+      if (!deliver("")) {
+        reply_.finish_reason = FinishReason::kCancelled;
+        return std::optional<int32_t>();
+      }
+    }
+    return advance(rest);
+  }
+
+  Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens) {
+    const Choice choice{
+        .sampling = options_.sampling, .generated = reply_.token_ids, .reply_start = reply_start_};
+    return pipeline_.advance(tokens, &choice);
+  }
+
+  // Takes a new token into the reply; says whether the reply is over.
+  bool accept(int32_t token) {
+    reply_.token_ids.push_back(token);
+    last_token_ = clock_.now();
+    if (tokenizer_.ends_generation(token)) return end(FinishReason::kEnd);
+    const bool wanted = emit(filter_.push(decoder_.push(token)));
+    if (filter_.stopped()) return end(FinishReason::kStop);
+    if (!wanted) return end(FinishReason::kCancelled);
+    if (reply_.token_ids.size() >= static_cast<size_t>(options_.max_tokens))
+      return end(FinishReason::kLength);
+    if (pipeline_.length() >= pipeline_.capacity()) return end(FinishReason::kContextFull);
+    return false;
+  }
+
+  bool end(FinishReason reason) {
+    reply_.finish_reason = reason;
+    return true;
+  }
+
+  bool emit(const std::string& text) {
+    if (text.empty()) return true;
+    reply_.text += text;
+    return deliver(text);
+  }
+
+  bool deliver(std::string_view text) const { return !on_text_ || on_text_(text); }
+
+  void finish() {
+    if (reply_.finish_reason != FinishReason::kStop &&
+        reply_.finish_reason != FinishReason::kCancelled) {
+      emit(filter_.push(decoder_.finish()));
+      if (!filter_.stopped()) emit(filter_.finish());
+    }
+    const Spent spent = pipeline_.spent();
+    reply_.bytes_up = spent.bytes_up - before_.bytes_up;
+    reply_.bytes_down = spent.bytes_down - before_.bytes_down;
+    reply_.steps = spent.steps - before_.steps;
+    reply_.time_s = {.device = spent.time_s.device - before_.time_s.device,
+                     .codec = spent.time_s.codec - before_.time_s.codec,
+                     .wire = spent.time_s.wire - before_.time_s.wire,
+                     .server = spent.time_s.server - before_.time_s.server};
+    if (reply_.token_ids.empty()) return;
+    reply_.time_to_first_token_s = seconds_between(start_, first_token_);
+    const double decode_s = seconds_between(first_token_, last_token_);
+    if (reply_.token_ids.size() > 1 && decode_s > 0) {
+      reply_.tokens_per_s = static_cast<double>(reply_.token_ids.size() - 1) / decode_s;
+    }
+  }
+
+  Pipeline& pipeline_;
+  const text::Tokenizer& tokenizer_;
+  const GenerateOptions& options_;
+  const OnText& on_text_;
+  text::StreamDecoder decoder_;
+  StopFilter filter_;
+  Spent before_;
+  SteadyClock clock_;
+  Clock::TimePoint start_ = clock_.now();
+  Clock::TimePoint first_token_;
+  Clock::TimePoint last_token_;
+  int32_t reply_start_ = 0;
+  Reply reply_;
+};
+
+}  // namespace
+
+Status GenerateOptions::validate() const {
+  if (max_tokens < 1) {
+    return fail(ErrorCode::kInvalidArgument,
+                "edge: max_tokens is " + std::to_string(max_tokens) + ", must be at least 1");
+  }
+  if (std::any_of(stop.begin(), stop.end(), [](const std::string& s) { return s.empty(); })) {
+    return fail(ErrorCode::kInvalidArgument, "edge: a stop text is empty");
+  }
+  return sampling.validate();
+}
+
+std::string_view to_string(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEnd:
+      return "end";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kContextFull:
+      return "context_full";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> messages,
+                                      const GenerateOptions& options, const OnText& on_text) {
+  ISTHMUS_TRY(options.validate());
+  if (turn_is_open) {
+    ISTHMUS_TRY(pipeline->truncate(turn_start));
+    turn_is_open = false;
+  }
+  std::vector<int32_t> prompt = unfed;
+  const std::vector<int32_t> turn = chat.begin_reply(messages, is_first_turn);
+  prompt.insert(prompt.end(), turn.begin(), turn.end());
+  if (prompt.empty()) return fail(ErrorCode::kInvalidArgument, "edge: the prompt has no tokens");
+  const int32_t room = pipeline->capacity() - pipeline->length();
+  if (prompt.size() > static_cast<size_t>(room)) {
+    return fail(ErrorCode::kContextFull, "edge: the prompt has " + std::to_string(prompt.size()) +
+                                             " tokens, the session has room for " +
+                                             std::to_string(room));
+  }
+
+  turn_start = pipeline->length();
+  turn_is_open = true;
+  ISTHMUS_ASSIGN(Reply reply,
+                 Generation(*pipeline, tokenizer, options, on_text).run(std::move(prompt)));
+  if (reply.token_ids.empty())
+    return reply;  // cancelled in the prompt: the turn stays open and is taken back
+  const int32_t last = reply.token_ids.back();
+  unfed = {last};
+  const std::vector<int32_t> closing = chat.end_reply(last);
+  unfed.insert(unfed.end(), closing.begin(), closing.end());
+  is_first_turn = false;
+  turn_is_open = false;
+  return reply;
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result<Reply> Session::generate(std::span<const text::ChatMessage> messages,
+                                const GenerateOptions& options, const OnText& on_text) {
+  return impl_->generate(messages, options, on_text);
+}
+
+Result<Reply> Session::say(std::string_view user_text, const GenerateOptions& options,
+                           const OnText& on_text) {
+  const text::ChatMessage message{text::Role::kUser, std::string(user_text)};
+  return impl_->generate({&message, 1}, options, on_text);
+}
+
+int32_t Session::length() const {
+  return impl_->pipeline->length();
+}
+int32_t Session::capacity() const {
+  return impl_->pipeline->capacity();
+}
+std::string Session::server_description() const {
+  return impl_->pipeline->server_description();
+}
+
+}  // namespace isthmus::edge

@@ -1,0 +1,42 @@
+#include "stop_filter.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace isthmus::edge {
+namespace {
+
+/// Length of the longest end of `text` that is a beginning of `stop`.
+size_t open_length(std::string_view text, std::string_view stop) {
+  for (size_t length = std::min(text.size(), stop.size() - 1); length > 0; --length) {
+    if (stop.starts_with(text.substr(text.size() - length))) return length;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string StopFilter::push(std::string_view text) {
+  if (stopped_) return {};
+  held_ += text;
+  size_t first = std::string::npos;
+  size_t open = 0;
+  for (const std::string& stop : stops_) {
+    first = std::min(first, held_.find(stop));
+    open = std::max(open, open_length(held_, stop));
+  }
+  if (first != std::string::npos) {
+    stopped_ = true;
+    held_.resize(first);
+    return std::exchange(held_, {});
+  }
+  std::string certain = held_.substr(0, held_.size() - open);
+  held_.erase(0, certain.size());
+  return certain;
+}
+
+std::string StopFilter::finish() {
+  return std::exchange(held_, {});
+}
+
+}  // namespace isthmus::edge
