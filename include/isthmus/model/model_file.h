@@ -67,6 +67,10 @@ struct Part {
   [[nodiscard]] Status validate(int32_t layer_count) const;
 };
 
+/// What a file holds: its whole model, or the part a slice was made of. A layer counts when its attention and MLP weights are
+/// there; the head when the final norm and the weights of the LM head are.
+[[nodiscard]] Part available_part(const ModelFile& file);
+
 /// Writes a valid GGUF with the metadata and vocabulary of `source` and only the tensors of `part`,
 /// unconverted. Layers keep their numbers. `source` must be a GGUF. The file appears under its name
 /// only when complete. \returns kUnsupported for a Hugging Face folder, kIo, or the errors of
