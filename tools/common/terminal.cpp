@@ -1,0 +1,37 @@
+#include "terminal.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace isthmus::tools {
+
+int report(std::string_view tool, const Error& error) {
+  std::fprintf(stderr, "%.*s: error: %s\n", static_cast<int>(tool.size()), tool.data(),
+               error.message.c_str());
+  return kExitFailed;
+}
+
+bool is_terminal(std::FILE* stream) {
+  return isatty(fileno(stream)) == 1;
+}
+
+ProgressBar::ProgressBar(std::string label)
+    : label_(std::move(label)), visible_(is_terminal(stderr)) {}
+
+ProgressBar::~ProgressBar() {
+  if (visible_ && drawn_percent_ >= 0) std::fputs("\r\033[K", stderr);
+}
+
+void ProgressBar::update(double fraction) {
+  constexpr int kWidth = 30;
+  const int percent = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * 100);
+  if (!visible_ || percent == drawn_percent_) return;
+  drawn_percent_ = percent;
+  const auto filled = static_cast<size_t>(percent * kWidth / 100);
+  const std::string bar = std::string(filled, '#') + std::string(kWidth - filled, ' ');
+  std::fprintf(stderr, "\r%s [%s] %d %%", label_.c_str(), bar.c_str(), percent);
+  std::fflush(stderr);
+}
+
+}  // namespace isthmus::tools

@@ -1,0 +1,38 @@
+// What the command-line tools share: errors, progress, and knowing whether a person is watching.
+#pragma once
+
+#include <isthmus/core/error.h>
+
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace isthmus::tools {
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+/// Prints "<tool>: error: <message>" to stderr and returns kExitFailed.
+int report(std::string_view tool, const Error& error);
+
+[[nodiscard]] bool is_terminal(std::FILE* stream);
+
+/// Draws "<label> [#####     ] 50 %" on stderr while something loads, and wipes it at the end.
+/// Silent without a terminal.
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string label);
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+  void update(double fraction);
+
+ private:
+  std::string label_;
+  bool visible_;
+  int drawn_percent_ = -1;
+};
+
+}  // namespace isthmus::tools

@@ -1,0 +1,134 @@
+// isthmus-chat: talks to a model whose first layers run here and whose others run on a server.
+#include <isthmus/core/random.h>
+#include <isthmus/edge/device.h>
+
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "common/terminal.h"
+#include "options.h"
+#include "report.h"
+
+namespace isthmus::tools {
+namespace {
+
+constexpr const char* kTool = "isthmus-chat";
+
+volatile std::sig_atomic_t interrupted = 0;
+
+void interrupt(int) {
+  interrupted = 1;
+}
+
+/// One conversation on the terminal or in a pipe.
+class Chat {
+ public:
+  Chat(edge::Session& session, const ChatFlags& flags) : session_(session), flags_(flags) {}
+
+  Status say(const std::string& text) {
+    std::vector<text::ChatMessage> messages;
+    if (first_ && !flags_.system.empty()) messages.push_back({text::Role::kSystem, flags_.system});
+    messages.push_back({text::Role::kUser, text});
+    edge::GenerateOptions options = flags_.generate;
+    options.sampling.seed = flags_.seed ? *flags_.seed : SystemRandom().next_u64();
+
+    interrupted = 0;
+    ISTHMUS_ASSIGN(const edge::Reply reply,
+                   session_.generate(messages, options, [this](std::string_view piece) {
+                     if (!flags_.json) show(piece);
+                     return interrupted == 0;
+                   }));
+    first_ = first_ && reply.token_ids.empty();
+    if (flags_.json) {
+      std::printf("%s\n", to_json(reply, options.sampling.seed).c_str());
+    } else {
+      std::printf("\n");
+      std::fflush(stdout);
+      const bool colour = is_terminal(stderr);
+      std::fprintf(stderr, "%s%s%s", colour ? "\033[2m" : "", summary(reply).c_str(),
+                   colour ? "\033[0m" : "");
+    }
+    return {};
+  }
+
+  Status converse() {
+    const bool watching = is_terminal(stdin) && is_terminal(stdout);
+    if (watching)
+      std::printf("Type a message; Ctrl-C stops a reply, Ctrl-D ends the conversation.\n");
+    std::string line;
+    while (true) {
+      if (watching) {
+        std::printf("> ");
+        std::fflush(stdout);
+      }
+      if (!std::getline(std::cin, line)) break;
+      if (line.empty()) continue;
+      if (const Status said = say(line); !said) {
+        // A full context or a lost server ends the conversation; anything else is worth another
+        // try.
+        const ErrorCode code = said.error().code;
+        if (!watching || code == ErrorCode::kContextFull || code == ErrorCode::kUnknownSession)
+          return said;
+        report(kTool, said.error());
+      }
+    }
+    if (watching) std::printf("\n");
+    return {};
+  }
+
+ private:
+  static void show(std::string_view piece) {
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+  }
+
+  edge::Session& session_;
+  const ChatFlags& flags_;
+  bool first_ = true;
+};
+
+Status run(const ChatFlags& flags) {
+  ISTHMUS_TRY(flags.generate.validate());
+  ISTHMUS_ASSIGN(const edge::SessionOptions session_settings, session_options(flags));
+  ISTHMUS_ASSIGN(edge::DeviceOptions device_settings, device_options(flags));
+  Result<edge::Device> device = [&] {
+    ProgressBar bar("loading");
+    device_settings.progress = [&bar](double fraction) { bar.update(fraction); };
+    return edge::Device::load(device_settings);
+  }();
+  if (!device) return propagate(std::move(device));
+  ISTHMUS_ASSIGN(edge::Session session, device->open_session(session_settings));
+
+  Chat chat(session, flags);
+  std::signal(SIGINT, interrupt);
+  return flags.prompt ? chat.say(*flags.prompt) : chat.converse();
+}
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Talks to a language model whose first layers run here and whose others run on a server.",
+      kTool);
+  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
+  ChatFlags flags;
+  declare(app, flags);
+  try {
+    app.parse(argc, argv);
+    if (!flags.local && flags.server.empty()) throw CLI::RequiredError("--server or --local");
+    if (flags.local && (flags.cut || flags.tail))
+      throw CLI::ValidationError("--cut and --tail need --server");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const Status status = run(flags); !status) return report(kTool, status.error());
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace isthmus::tools
+
+int main(int argc, char** argv) {
+  return isthmus::tools::main(argc, argv);
+}

@@ -1,0 +1,97 @@
+#include "options.h"
+
+#include <isthmus/model/model_file.h>
+
+#include <algorithm>
+
+namespace isthmus::tools {
+namespace {
+
+// Where to cut when the user does not say: what a sliced file holds, else a tenth of the layers.
+Result<int32_t> default_cut(const std::filesystem::path& path) {
+  ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(path));
+  const int32_t layer_count = file->config().layer_count;
+  const model::Part part = model::available_part(*file);
+  const int32_t held =
+      part.layers.empty() || part.layers.front().first > 0 ? 0 : part.layers.front().second;
+  return held < layer_count ? held : std::max(1, layer_count / 10);
+}
+
+}  // namespace
+
+void declare(CLI::App& app, ChatFlags& flags) {
+  app.add_option("--model", flags.model, "GGUF file (a slice will do) or Hugging Face folder")
+      ->required();
+  auto* server =
+      app.add_option("--server", flags.server, "connection string, isthmus://host:port?key=...");
+  app.add_flag("--local", flags.local, "run the whole model here")->excludes(server);
+  app.add_option("--cut", flags.cut,
+                 "run layers [0, CUT) here; a tenth of them, or what a slice holds, when absent");
+  app.add_option("--tail", flags.tail,
+                 "run layers [TAIL, L), norm and head here; the server chooses tokens when absent");
+  app.add_option("--prompt", flags.prompt,
+                 "say this, print the reply, and leave; a conversation when absent");
+  app.add_option("--system", flags.system, "instructions that open the conversation");
+  app.add_option("--chat-format", flags.chat_format,
+                 "raw, chatml, llama2, llama3, mistral, gemma or qwen");
+  app.add_flag("--raw", flags.raw, "send the prompt as it is, without a chat format");
+  app.add_flag("--json", flags.json, "print one JSON object per reply instead of the text");
+  app.add_option("--max-tokens", flags.generate.max_tokens, "longest reply")->capture_default_str();
+  app.add_option("--temperature", flags.generate.sampling.temperature,
+                 "0: always the likeliest token")
+      ->capture_default_str();
+  app.add_option("--top-k", flags.generate.sampling.top_k, "choose among the k likeliest; 0: all")
+      ->capture_default_str();
+  app.add_option("--top-p", flags.generate.sampling.top_p,
+                 "choose among the likeliest with this probability together")
+      ->capture_default_str();
+  app.add_option("--min-p", flags.generate.sampling.min_p,
+                 "least probability, relative to the likeliest token")
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", flags.generate.sampling.repetition_penalty, "1: none")
+      ->capture_default_str();
+  app.add_option("--seed", flags.seed, "of the random choice; a new one when absent");
+  app.add_option("--stop", flags.generate.stop, "end the reply before this text; may be repeated");
+  app.add_option("--context", flags.context, "tokens the conversation may have")
+      ->capture_default_str();
+  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
+      ->capture_default_str();
+  app.add_option("--precision", flags.precision, "exact")->capture_default_str();
+  app.add_option("--codec", flags.codec, "how activations cross: f32, bf16 or f16")
+      ->capture_default_str();
+  app.add_option("--timeout", flags.timeout_s, "seconds to wait for one answer of the server")
+      ->capture_default_str();
+  app.add_option("--home", flags.home, "folder of this device's key instead of ~/.config/isthmus");
+  app.add_flag("--insecure", flags.insecure, "accept a server without a key");
+}
+
+Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
+  if (flags.precision != "exact") {
+    return fail(ErrorCode::kUnsupported, "--precision is '" + flags.precision + "', must be exact");
+  }
+  edge::DeviceOptions options{
+      .model = flags.model, .cut = flags.cut, .tail = flags.tail, .threads = flags.threads};
+  if (!flags.local && !options.cut) {
+    ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
+  }
+  if (flags.raw) {
+    options.chat_format = text::ChatFormat::kRaw;
+  } else if (!flags.chat_format.empty()) {
+    ISTHMUS_ASSIGN(options.chat_format, text::parse_chat_format(flags.chat_format));
+  }
+  return options;
+}
+
+Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
+  edge::SessionOptions options{.server = flags.server, .max_tokens = flags.context};
+  options.allow_plaintext = flags.insecure;
+  options.request_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
+  ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
+  if (!flags.home.empty()) {
+    ISTHMUS_ASSIGN(options.keys,
+                   transport::load_or_create_keys(transport::KeyPaths::in(flags.home).client_key));
+  }
+  return options;
+}
+
+}  // namespace isthmus::tools

@@ -1,0 +1,44 @@
+// The command line of isthmus-chat.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/edge/device.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace isthmus::tools {
+
+struct ChatFlags {
+  std::filesystem::path model;
+  std::string server;
+  bool local = false;
+  std::optional<int32_t> cut;
+  std::optional<int32_t> tail;
+  std::optional<std::string> prompt;  // absent: interactive
+  std::string system;
+  std::string chat_format;  // empty: as the model's template
+  bool raw = false;
+  bool json = false;
+  size_t threads = 0;
+  std::string precision = "exact";
+  std::string codec = "f16";
+  int32_t context = 2048;
+  double timeout_s = 60;
+  std::filesystem::path home;
+  bool insecure = false;
+  std::optional<uint64_t> seed;  // absent: a new one each time
+  edge::GenerateOptions generate;
+};
+
+/// Declares every flag on `app`, bound to `flags`.
+void declare(CLI::App& app, ChatFlags& flags);
+
+/// What the flags mean for the library. \returns kInvalidArgument, and the errors of opening the
+/// model and the keys.
+[[nodiscard]] Result<edge::DeviceOptions> device_options(const ChatFlags& flags);
+[[nodiscard]] Result<edge::SessionOptions> session_options(const ChatFlags& flags);
+
+}  // namespace isthmus::tools

@@ -1,0 +1,58 @@
+#include "report.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace isthmus::tools {
+namespace {
+
+template <typename... Values>
+std::string format(const char* pattern, Values... values) {
+  char line[160];
+  std::snprintf(line, sizeof line, pattern, values...);
+  return line;
+}
+
+}  // namespace
+
+std::string to_json(const edge::Reply& reply, uint64_t seed) {
+  const nlohmann::json object = {
+      {"prompt_token_ids", reply.prompt_token_ids},
+      {"token_ids", reply.token_ids},
+      {"text", reply.text},
+      {"finish_reason", edge::to_string(reply.finish_reason)},
+      {"time_to_first_token_s", reply.time_to_first_token_s},
+      {"tokens_per_s", reply.tokens_per_s},
+      {"bytes_up", reply.bytes_up},
+      {"bytes_down", reply.bytes_down},
+      {"steps", reply.steps},
+      {"seed", seed},
+      {"time_s",
+       {{"device", reply.time_s.device},
+        {"codec", reply.time_s.codec},
+        {"wire", reply.time_s.wire},
+        {"server", reply.time_s.server}}},
+  };
+  return object.dump();
+}
+
+std::string summary(const edge::Reply& reply) {
+  const size_t prompt = reply.prompt_token_ids.size();
+  const size_t generated = reply.token_ids.size();
+  std::string text =
+      format("%zu + %zu tokens, %.1f tokens/s, first token after %.2f s, ended by %s\n", prompt,
+             generated, reply.tokens_per_s, reply.time_to_first_token_s,
+             std::string(edge::to_string(reply.finish_reason)).c_str());
+  text += format("time: device %.2f s, codec %.3f s, wire %.2f s, server %.2f s\n",
+                 reply.time_s.device, reply.time_s.codec, reply.time_s.wire, reply.time_s.server);
+  if (reply.steps > 0) {
+    const auto tokens = static_cast<double>(prompt + generated);
+    text += format("bytes per token: %.0f up, %.0f down, in %llu messages\n",
+                   static_cast<double>(reply.bytes_up) / tokens,
+                   static_cast<double>(reply.bytes_down) / tokens,
+                   static_cast<unsigned long long>(reply.steps));
+  }
+  return text;
+}
+
+}  // namespace isthmus::tools

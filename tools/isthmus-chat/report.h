@@ -1,0 +1,17 @@
+// How a reply's figures are shown.
+#pragma once
+
+#include <isthmus/edge/device.h>
+
+#include <cstdint>
+#include <string>
+
+namespace isthmus::tools {
+
+/// One JSON object on one line; every field is documented in this tool's README.
+[[nodiscard]] std::string to_json(const edge::Reply& reply, uint64_t seed);
+
+/// A few lines for people: speed, bytes per token, where the time went.
+[[nodiscard]] std::string summary(const edge::Reply& reply);
+
+}  // namespace isthmus::tools

@@ -1,0 +1,147 @@
+// isthmus-server: runs a model's later layers for devices that connect to it.
+#include <isthmus/core/clock.h>
+#include <isthmus/core/random.h>
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/engine/cpu_engine.h>
+#include <isthmus/model/model_file.h>
+#include <isthmus/server/server.h>
+#include <isthmus/transport/channel.h>
+#ifdef ISTHMUS_WITH_TORCH
+#include <isthmus/torch_engine/torch_engine.h>
+#endif
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <csignal>
+
+#include "common/terminal.h"
+#include "options.h"
+
+namespace isthmus::tools {
+namespace {
+
+constexpr const char* kTool = "isthmus-server";
+
+std::atomic<bool> stop_requested = false;
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
+void request_stop(int) {
+  stop_requested = true;
+}
+
+Result<model::Part> part_to_hold(const model::ModelFile& file, const std::string& layers) {
+  if (layers.empty()) return model::available_part(file);
+  model::Part part;
+  ISTHMUS_ASSIGN(const auto range, parse_layers(layers));
+  part.layers.push_back(range);
+  part.head = range.second == file.config().layer_count;
+  ISTHMUS_TRY(part.validate(file.config().layer_count));
+  return part;
+}
+
+Result<std::unique_ptr<engine::Engine>> load_engine(
+    const ServerFlags& flags, const std::shared_ptr<const model::ModelFile>& file,
+    ThreadPool& pool) {
+  ISTHMUS_ASSIGN(model::Part part, part_to_hold(*file, flags.layers));
+  part.embedding = false;  // devices send activations, never tokens
+  ProgressBar bar("loading");
+  const engine::Progress progress = [&bar](double fraction) { bar.update(fraction); };
+  if (flags.device == "cpu") {
+    if (!flags.precision.empty() && flags.precision != "exact") {
+      return fail(ErrorCode::kUnsupported,
+                  "--precision is '" + flags.precision + "', --device cpu knows exact");
+    }
+    return engine::load_cpu_engine(file, part, pool, progress);
+  }
+#ifdef ISTHMUS_WITH_TORCH
+  return torch_engine::load_torch_engine(
+      file, part,
+      {.device = flags.device == "torch" ? "cpu" : flags.device, .precision = flags.precision},
+      progress);
+#else
+  return fail(ErrorCode::kUnsupported,
+              "--device is '" + flags.device + "', this build without libtorch knows cpu");
+#endif
+}
+
+Result<transport::ListenerOptions> listener_options(const ServerFlags& flags,
+                                                    size_t max_payload_bytes) {
+  ISTHMUS_ASSIGN(const BindAddress bind, parse_bind(flags.bind));
+  transport::ListenerOptions options{.host = bind.host, .port = bind.port};
+  options.insecure = flags.insecure;
+  options.allow_any_client = flags.allow_any_client;
+  options.max_frame_bytes = max_payload_bytes;
+  if (!flags.insecure) {
+    const transport::KeyPaths paths =
+        flags.home.empty() ? transport::KeyPaths::standard() : transport::KeyPaths::in(flags.home);
+    ISTHMUS_ASSIGN(options.keys, transport::load_or_create_keys(paths.server_key));
+    options.allow_list = paths.allow_list;
+  }
+  return options;
+}
+
+void log_event(const server::Event& event) {
+  const auto level =
+      event.kind == server::Event::Kind::kRefused || event.kind == server::Event::Kind::kFailed
+          ? spdlog::level::warn
+          : spdlog::level::info;
+  constexpr const char* kNames[] = {"opened", "refused", "closed", "expired", "failed"};
+  spdlog::log(level, "event={} session={:016x} client={} detail=\"{}\"",
+              kNames[static_cast<size_t>(event.kind)], event.session,
+              event.client.empty() ? "-" : event.client, event.detail);
+}
+
+Status run(ServerFlags& flags) {
+  flags.limits.idle_timeout = std::chrono::seconds(flags.idle_timeout_s);
+  ISTHMUS_TRY(flags.limits.validate());
+  ThreadPool pool(flags.threads);
+  ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
+  ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
+
+  const auto hidden_size = static_cast<size_t>(file->config().hidden_size);
+  ISTHMUS_ASSIGN(const auto options,
+                 listener_options(flags, flags.limits.max_payload_bytes(hidden_size)));
+  ISTHMUS_ASSIGN(transport::Listener listener, transport::Listener::bind(options));
+  // The one line of output that other programs read.
+  std::printf("%s\n", listener.address().to_string().c_str());
+  std::fflush(stdout);
+  spdlog::info("event=ready device={} precision={} threads={} layers={} sessions={} tokens={}",
+               engine->info().device, engine->info().precision, pool.thread_count(),
+               file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens);
+
+  SteadyClock clock;
+  SystemRandom random;
+  server::SessionHost host(*engine, flags.limits, clock, random, log_event);
+  ISTHMUS_TRY(server::serve(listener, host, flags.limits, clock, stop_requested));
+  spdlog::info("event=stopped sessions={} dropped_messages={}", host.session_count(),
+               listener.dropped_messages());
+  return {};
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Runs the later layers of a language model for devices that run the first ones.",
+               kTool);
+  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
+  ServerFlags flags;
+  declare(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt(kTool));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+  if (flags.quiet) spdlog::set_level(spdlog::level::warn);
+  std::signal(SIGTERM, request_stop);
+  std::signal(SIGINT, request_stop);
+  if (const Status status = run(flags); !status) return report(kTool, status.error());
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace isthmus::tools
+
+int main(int argc, char** argv) {
+  return isthmus::tools::main(argc, argv);
+}

@@ -1,0 +1,72 @@
+#include "options.h"
+
+#include <charconv>
+#include <string_view>
+
+namespace isthmus::tools {
+namespace {
+
+template <typename Integer>
+bool parse_whole(std::string_view text, Integer& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && !text.empty();
+}
+
+}  // namespace
+
+void declare(CLI::App& app, ServerFlags& flags) {
+  app.add_option("--model", flags.model, "GGUF file (a slice will do) or Hugging Face folder")
+      ->required();
+  app.add_option("--bind", flags.bind, "host:port to listen on; port 0 takes a free one")
+      ->capture_default_str();
+  app.add_option("--layers", flags.layers,
+                 "layers to hold, as A:B (half-open); all that the file holds when absent");
+  app.add_option("--device", flags.device, "cpu, torch (libtorch on the CPU) or cuda[:N]")
+      ->capture_default_str();
+  app.add_option("--precision", flags.precision,
+                 "cpu: exact; torch: fp32; cuda: bf16, fp16 or fp32");
+  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
+      ->capture_default_str();
+  app.add_option("--max-sessions", flags.limits.max_sessions, "open conversations at a time")
+      ->capture_default_str();
+  app.add_option("--max-tokens", flags.limits.max_tokens, "context of one conversation")
+      ->capture_default_str();
+  app.add_option("--max-step-tokens", flags.limits.max_step_tokens, "boundary rows in one step")
+      ->capture_default_str();
+  app.add_option("--idle-timeout", flags.idle_timeout_s,
+                 "seconds until an unused conversation is closed")
+      ->capture_default_str();
+  app.add_option("--home", flags.home,
+                 "folder of keys and allow-list instead of ~/.config/isthmus");
+  app.add_flag("--allow-any-client", flags.allow_any_client,
+               "accept clients whose keys are not enrolled");
+  app.add_flag("--insecure", flags.insecure, "no keys and no encryption");
+  app.add_flag("--quiet", flags.quiet, "log warnings and errors only");
+}
+
+Result<BindAddress> parse_bind(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  BindAddress address;
+  if (colon == std::string::npos || colon == 0 ||
+      !parse_whole(std::string_view(text).substr(colon + 1), address.port)) {
+    return fail(ErrorCode::kInvalidArgument, "--bind is '" + text + "', must be host:port");
+  }
+  address.host = text.substr(0, colon);
+  if (address.host.size() > 2 && address.host.front() == '[' && address.host.back() == ']') {
+    address.host = address.host.substr(1, address.host.size() - 2);
+  }
+  return address;
+}
+
+Result<std::pair<int32_t, int32_t>> parse_layers(const std::string& text) {
+  const size_t colon = text.find(':');
+  std::pair<int32_t, int32_t> range;
+  const std::string_view view = text;
+  if (colon == std::string::npos || !parse_whole(view.substr(0, colon), range.first) ||
+      !parse_whole(view.substr(colon + 1), range.second)) {
+    return fail(ErrorCode::kInvalidArgument, "--layers is '" + text + "', must be FIRST:END");
+  }
+  return range;
+}
+
+}  // namespace isthmus::tools

@@ -1,0 +1,42 @@
+// The command line of isthmus-server.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/server/session_host.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace isthmus::tools {
+
+struct ServerFlags {
+  std::filesystem::path model;
+  std::string bind = "127.0.0.1:5755";
+  std::string layers;          // "A:B"; empty: all that the file holds
+  std::string device = "cpu";  // "cpu", "torch" or "cuda[:N]"
+  std::string precision;       // empty: the device's default
+  size_t threads = 0;
+  std::filesystem::path home;  // empty: the standard place for keys
+  bool allow_any_client = false;
+  bool insecure = false;
+  bool quiet = false;
+  int64_t idle_timeout_s = 600;
+  server::ServerOptions limits;
+};
+
+/// Declares every flag on `app`, bound to `flags`.
+void declare(CLI::App& app, ServerFlags& flags);
+
+/// Host and port of "host:port", "[::1]:port" or "*:port". \returns kInvalidArgument
+struct BindAddress {
+  std::string host;
+  uint16_t port = 0;
+};
+[[nodiscard]] Result<BindAddress> parse_bind(const std::string& text);
+
+/// "A:B" as a half-open range. \returns kInvalidArgument
+[[nodiscard]] Result<std::pair<int32_t, int32_t>> parse_layers(const std::string& text);
+
+}  // namespace isthmus::tools
