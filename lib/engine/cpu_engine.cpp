@@ -1,0 +1,158 @@
+#include <isthmus/engine/batch.h>
+#include <isthmus/engine/cpu_engine.h>
+#include <isthmus/kernels/dispatch.h>
+
+#include <algorithm>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu_cache.h"
+#include "cpu_layers.h"
+#include "cpu_weights.h"
+
+namespace isthmus::engine {
+namespace {
+
+// Long prompts go through the layers in passes of this many rows, which bounds the scratch memory.
+// A row's bits do not depend on it.
+constexpr size_t kRowsPerPass = 256;
+
+class CpuEngine final : public Engine {
+ public:
+  CpuEngine(std::shared_ptr<const model::ModelFile> file, model::Part part, CpuWeights weights,
+            const kernels::KernelTable& kernels, ThreadPool& pool)
+      : file_(std::move(file)),
+        part_(std::move(part)),
+        weights_(std::move(weights)),
+        layers_(file_->config(), weights_, kernels, pool) {}
+
+  const model::ModelConfig& config() const override { return file_->config(); }
+  const model::Part& part() const override { return part_; }
+  EngineInfo info() const override { return {"cpu", "exact"}; }
+  bool batch_invariant() const override { return true; }
+
+  Result<std::unique_ptr<KvCache>> make_cache(LayerWindow layers, int32_t capacity) override {
+    ISTHMUS_TRY(check_cache(config(), part_, layers, capacity));
+    return CpuCache::make(this, config(), layers, capacity);
+  }
+
+  Result<std::vector<Matrix>> forward(std::span<const Slice> slices) override {
+    ISTHMUS_TRY(check_batch(config(), part_, slices));
+    ISTHMUS_TRY(check_owner(slices));
+    try {
+      return run(slices);
+    } catch (const std::bad_alloc&) {
+      return fail(ErrorCode::kOutOfMemory,
+                  "engine: no memory for a batch of " + std::to_string(slices.size()) + " slices");
+    }
+  }
+
+ private:
+  Status check_owner(std::span<const Slice> slices) const {
+    for (const Slice& slice : slices) {
+      const auto* cache = dynamic_cast<const CpuCache*>(slice.cache);
+      if (cache == nullptr || cache->owner() != this) {
+        return fail(ErrorCode::kInvalidArgument, "engine: a cache was made by another engine");
+      }
+    }
+    return {};
+  }
+
+  Result<std::vector<Matrix>> run(std::span<const Slice> slices) {
+    size_t row_count = 0;
+    for (const Slice& slice : slices) row_count += token_count(slice);
+    Matrix residual(row_count, static_cast<size_t>(config().hidden_size));
+    ISTHMUS_TRY(fill_input(slices, residual));
+    std::vector<Matrix> results = make_results(slices);
+    const std::vector<Row> rows = make_rows(slices, residual, results);
+    for (size_t first = 0; first < rows.size(); first += kRowsPerPass) {
+      run_pass(std::span(rows).subspan(first, std::min(kRowsPerPass, rows.size() - first)));
+    }
+    for (const Slice& slice : slices) {
+      static_cast<CpuCache*>(slice.cache)->append(token_count(slice));
+    }
+    return results;
+  }
+
+  /// Embeddings of tokens, or the rows that came in.
+  Status fill_input(std::span<const Slice> slices, Matrix& residual) const {
+    size_t next = 0;
+    for (const Slice& slice : slices) {
+      for (const int32_t id : slice.tokens) {
+        const std::span<float> row = residual.row(next++);
+        ISTHMUS_TRY(model::read_rows(*weights_.embedding, static_cast<uint64_t>(id),
+                                     MatrixView<float>(row.data(), 1, row.size())));
+        for (float& x : row) x *= config().embedding_scale;
+      }
+      std::copy_n(slice.hidden.data(), slice.hidden.values().size(),
+                  residual.data() + next * residual.cols());
+      next += slice.hidden.rows();
+    }
+    return {};
+  }
+
+  std::vector<Matrix> make_results(std::span<const Slice> slices) const {
+    std::vector<Matrix> results;
+    results.reserve(slices.size());
+    for (const Slice& slice : slices) {
+      const bool logits = slice.output == Output::kLogits;
+      const int32_t width = logits ? config().vocab_size : config().hidden_size;
+      results.emplace_back(output_count(slice), static_cast<size_t>(width));
+    }
+    return results;
+  }
+
+  static std::vector<Row> make_rows(std::span<const Slice> slices, Matrix& residual,
+                                    std::vector<Matrix>& results) {
+    std::vector<Row> rows;
+    rows.reserve(residual.rows());
+    for (size_t s = 0; s < slices.size(); ++s) {
+      const size_t tokens = token_count(slices[s]);
+      const size_t first_output = tokens - results[s].rows();
+      for (size_t t = 0; t < tokens; ++t) {
+        Row row;
+        row.cache = static_cast<CpuCache*>(slices[s].cache);
+        row.position = row.cache->length() + static_cast<int32_t>(t);
+        row.residual = residual.row(rows.size()).data();
+        if (t >= first_output) row.output = results[s].row(t - first_output).data();
+        row.output_kind = slices[s].output;
+        rows.push_back(row);
+      }
+    }
+    return rows;
+  }
+
+  void run_pass(std::span<const Row> rows) {
+    layers_.run(rows);
+    std::vector<const Row*> scored;
+    for (const Row& row : rows) {
+      if (row.output == nullptr) continue;
+      if (row.output_kind == Output::kLogits) {
+        scored.push_back(&row);
+      } else {
+        std::copy_n(row.residual, static_cast<size_t>(config().hidden_size), row.output);
+      }
+    }
+    if (!scored.empty()) layers_.score(scored);
+  }
+
+  std::shared_ptr<const model::ModelFile> file_;
+  model::Part part_;
+  CpuWeights weights_;
+  CpuLayers layers_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> load_cpu_engine(const std::shared_ptr<const model::ModelFile>& file,
+                                                const model::Part& part, ThreadPool& pool,
+                                                const Progress& progress) {
+  ISTHMUS_TRY(part.validate(file->config().layer_count));
+  ISTHMUS_ASSIGN(const kernels::KernelTable* kernels, kernels::select_kernels());
+  ISTHMUS_ASSIGN(CpuWeights weights, load_cpu_weights(*file, part, pool, progress));
+  return std::make_unique<CpuEngine>(file, part, std::move(weights), *kernels, pool);
+}
+
+}  // namespace isthmus::engine

@@ -1,0 +1,50 @@
+#include <isthmus/kernels/dispatch.h>
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "variants.h"
+
+namespace isthmus::kernels {
+namespace {
+
+#ifdef ISTHMUS_X86_KERNELS
+// In order of width, so that the machine's are the first ones.
+constexpr std::array<const KernelTable*, 3> kVariants = {&kGenericKernels, &kAvx2Kernels,
+                                                         &kAvx512Kernels};
+
+size_t supported_count() {
+  if (!__builtin_cpu_supports("avx2")) return 1;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return avx512 ? 3 : 2;
+}
+#else
+constexpr std::array<const KernelTable*, 1> kVariants = {&kGenericKernels};
+
+size_t supported_count() {
+  return 1;
+}
+#endif
+
+}  // namespace
+
+std::span<const KernelTable* const> available_kernels() {
+  return std::span(kVariants).first(supported_count());
+}
+
+Result<const KernelTable*> select_kernels() {
+  const auto available = available_kernels();
+  const char* wanted = std::getenv("ISTHMUS_CPU_ISA");
+  if (wanted == nullptr) return available.back();
+  std::string names;
+  for (const KernelTable* table : available) {
+    if (std::string_view(wanted) == table->name) return table;
+    names += std::string(names.empty() ? "" : ", ") + table->name;
+  }
+  return fail(ErrorCode::kUnsupported, "kernels: ISTHMUS_CPU_ISA is '" + std::string(wanted) +
+                                           "' but this machine runs " + names);
+}
+
+}  // namespace isthmus::kernels

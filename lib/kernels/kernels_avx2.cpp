@@ -1,0 +1,12 @@
+#define ISTHMUS_ISA avx2
+#define ISTHMUS_VECTOR_BYTES 32
+#define ISTHMUS_TILE_OUTPUTS 3
+#define ISTHMUS_TILE_ROWS 2
+#include "exact_kernels.h"
+#include "variants.h"
+
+namespace isthmus::kernels {
+
+const KernelTable kAvx2Kernels = avx2::make_table("avx2");
+
+}  // namespace isthmus::kernels

@@ -1,0 +1,243 @@
+#include <isthmus/core/random.h>
+#include <isthmus/kernels/dispatch.h>
+
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "reference.h"
+#include "support/catch.h"
+
+namespace isthmus::kernels {
+namespace {
+
+/// Numbers in [-size, size), the same for the same seed.
+std::vector<float> numbers(uint64_t seed, size_t count, double size = 1) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    values[i] = static_cast<float>((2 * counter_uniform(seed, i) - 1) * size);
+  }
+  return values;
+}
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::bit_cast<uint32_t>(x) == std::bit_cast<uint32_t>(y);
+  });
+}
+
+/// Runs `compute` with every variant of this machine, requires the same bits from all, and returns
+/// them.
+template <typename Compute>
+std::vector<float> same_on_all(const Compute& compute) {
+  const auto variants = available_kernels();
+  const std::vector<float> first = compute(*variants.front());
+  for (const KernelTable* table : variants) {
+    CAPTURE(table->name);
+    REQUIRE(same_bits(compute(*table), first));
+  }
+  return first;
+}
+
+TEST_CASE("products have the bits of the stated lane order at every shape", "[kernels][product]") {
+  const size_t rows = GENERATE(1, 2, 3, 4, 5, 9);
+  const size_t outputs = GENERATE(1, 2, 3, 4, 5, 7, 16, 19);
+  const size_t inner = GENERATE(1, 2, 15, 16, 17, 31, 32, 64, 100, 576);
+  const bool has_bias = GENERATE(false, true);
+  CAPTURE(rows, outputs, inner, has_bias);
+  const auto x = numbers(1, rows * inner, 1e3);
+  const auto weights = numbers(2, outputs * inner);
+  const auto bias = numbers(3, outputs);
+
+  const auto y = same_on_all([&](const KernelTable& table) {
+    std::vector<float> result(rows * outputs, -1);
+    Product product{x.data(),
+                    weights.data(),
+                    has_bias ? bias.data() : nullptr,
+                    result.data(),
+                    rows,
+                    inner,
+                    outputs,
+                    0,
+                    outputs};
+    table.product(product);
+    return result;
+  });
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t o = 0; o < outputs; ++o) {
+      const float* row = x.data() + r * inner;
+      const float* weight = weights.data() + o * inner;
+      const float added = has_bias ? bias[o] : 0;
+      const float lanes = test::dot_in_lanes(row, weight, inner) + added;
+      REQUIRE(y[r * outputs + o] == lanes);
+      const double exact = test::dot_in_double(row, weight, inner) + added;
+      REQUIRE(std::abs(lanes - exact) < 1e3 * 1e-7 * static_cast<double>(inner));
+    }
+  }
+}
+
+TEST_CASE("a product writes the outputs it was asked for and no others", "[kernels][product]") {
+  const size_t first = GENERATE(0, 1, 5);
+  const size_t end = GENERATE(5, 6, 13);
+  const auto x = numbers(1, 3 * 40);
+  const auto weights = numbers(2, 13 * 40);
+  const auto y = same_on_all([&](const KernelTable& table) {
+    std::vector<float> result(3 * 13, 99);
+    table.product({x.data(), weights.data(), nullptr, result.data(), 3, 40, 13, first, end});
+    return result;
+  });
+  for (size_t r = 0; r < 3; ++r) {
+    for (size_t o = 0; o < 13; ++o) {
+      const bool asked = o >= first && o < end;
+      const float dot = test::dot_in_lanes(x.data() + r * 40, weights.data() + o * 40, 40);
+      CHECK(y[r * 13 + o] == (asked ? dot : 99));
+    }
+  }
+}
+
+TEST_CASE("rms norm comes close to the mathematics, also at 1e6 and at zero", "[kernels][norm]") {
+  const size_t size = GENERATE(1, 15, 16, 17, 64, 576);
+  const double magnitude = GENERATE(0.0, 1e-3, 1.0, 1e6);
+  CAPTURE(size, magnitude);
+  const auto x = numbers(4, size, magnitude);
+  const auto weight = numbers(5, size, 3);
+  const auto y = same_on_all([&](const KernelTable& table) {
+    std::vector<float> result(size);
+    table.rms_norm(x.data(), weight.data(), 1e-5F, size, result.data());
+    return result;
+  });
+  const auto exact = test::rms_norm_in_double(x, weight, 1e-5F);
+  for (size_t i = 0; i < size; ++i) {
+    REQUIRE(std::abs(y[i] - exact[i]) <= 2e-6 * std::abs(exact[i]));
+  }
+}
+
+TEST_CASE("rms norm may write over its input", "[kernels][norm]") {
+  const auto x = numbers(4, 50);
+  const auto weight = numbers(5, 50);
+  for (const KernelTable* table : available_kernels()) {
+    std::vector<float> apart(50);
+    std::vector<float> in_place = x;
+    table->rms_norm(x.data(), weight.data(), 1e-5F, 50, apart.data());
+    table->rms_norm(in_place.data(), weight.data(), 1e-5F, 50, in_place.data());
+    CHECK(same_bits(apart, in_place));
+  }
+}
+
+TEST_CASE("gates come close to the mathematics over their whole range", "[kernels][gate]") {
+  const double magnitude = GENERATE(1e-3, 1.0, 10.0, 100.0, 1e6);
+  CAPTURE(magnitude);
+  constexpr size_t kSize = 1003;
+  const auto gate = numbers(6, kSize, magnitude);
+  const auto up = numbers(7, kSize, 2);
+  const auto gated = [&](auto KernelTable::*function) {
+    return same_on_all([&](const KernelTable& table) {
+      std::vector<float> result(kSize);
+      (table.*function)(gate.data(), up.data(), kSize, result.data());
+      return result;
+    });
+  };
+  const auto silu = gated(&KernelTable::silu_gate);
+  const auto gelu = gated(&KernelTable::gelu_gate);
+  for (size_t i = 0; i < kSize; ++i) {
+    // Far below zero both are next to nothing; there the reference itself cancels.
+    const double exact_silu = test::silu_in_double(gate[i]) * up[i];
+    const double exact_gelu = test::gelu_in_double(gate[i]) * up[i];
+    REQUIRE(std::abs(silu[i] - exact_silu) <= 1e-6 * std::abs(exact_silu) + 1e-30);
+    REQUIRE(std::abs(gelu[i] - exact_gelu) <= 2e-6 * std::abs(exact_gelu) + 1e-7);
+  }
+}
+
+TEST_CASE("the soft cap stays inside its bounds and close to the mathematics", "[kernels]") {
+  const double magnitude = GENERATE(1e-3, 1.0, 100.0, 1e6);
+  const auto x = numbers(8, 333, magnitude);
+  const auto y = same_on_all([&](const KernelTable& table) {
+    std::vector<float> result = x;
+    table.softcap(result.data(), 30, result.size());
+    return result;
+  });
+  for (size_t i = 0; i < x.size(); ++i) {
+    REQUIRE(std::abs(y[i] - 30 * std::tanh(x[i] / 30.0)) < 30 * 2e-7);
+    REQUIRE(std::abs(y[i]) <= 30);
+  }
+}
+
+TEST_CASE("attention comes close to the mathematics at every size", "[kernels][attention]") {
+  const size_t count = GENERATE(1, 2, 3, 4, 5, 15, 16, 17, 40, 300);
+  const size_t head_size = GENERATE(2, 6, 16, 24, 64, 80, 128);
+  const float cap = GENERATE(0.0F, 5.0F);
+  CAPTURE(count, head_size, cap);
+  const size_t stride = head_size + 3;
+  const auto query = numbers(9, head_size, 4);
+  const auto keys = numbers(10, count * stride, 4);
+  const auto values = numbers(11, count * stride);
+  Attention attention;
+  attention.query = query.data();
+  attention.keys = keys.data();
+  attention.values = values.data();
+  attention.stride = stride;
+  attention.count = count;
+  attention.head_size = head_size;
+  attention.scale = 0.25F;
+  attention.softcap = cap;
+  const auto out = same_on_all([&](const KernelTable& table) {
+    std::vector<float> scores(count);
+    std::vector<float> result(head_size);
+    Attention local = attention;
+    local.scores = scores.data();
+    local.out = result.data();
+    table.attend(local);
+    return result;
+  });
+  const auto exact = test::attend_in_double(attention);
+  for (size_t i = 0; i < head_size; ++i) REQUIRE(std::abs(out[i] - exact[i]) < 2e-5);
+}
+
+TEST_CASE("attention survives scores of a million", "[kernels][attention]") {
+  const std::vector<float> query = {1e3F, 0};
+  const std::vector<float> keys = {1e3F, 0, -1e3F, 0, 999, 0};
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+  for (const KernelTable* table : available_kernels()) {
+    std::vector<float> scores(3);
+    std::vector<float> out(2);
+    table->attend(
+        {query.data(), keys.data(), values.data(), 2, 3, 2, 1, 0, scores.data(), out.data()});
+    CHECK(out == std::vector<float>{1, 2});
+  }
+}
+
+/// Sets ISTHMUS_CPU_ISA and puts back what was there.
+class IsaOverride {
+ public:
+  explicit IsaOverride(const char* name) {
+    if (const char* old = std::getenv(kName)) old_ = old;
+    setenv(kName, name, /*overwrite=*/1);
+  }
+  ~IsaOverride() {
+    if (old_.empty()) {
+      unsetenv(kName);
+    } else {
+      setenv(kName, old_.c_str(), /*overwrite=*/1);
+    }
+  }
+  IsaOverride(const IsaOverride&) = delete;
+  IsaOverride& operator=(const IsaOverride&) = delete;
+
+ private:
+  static constexpr const char* kName = "ISTHMUS_CPU_ISA";
+  std::string old_;
+};
+
+TEST_CASE("ISTHMUS_CPU_ISA picks a variant by name and refuses others", "[kernels][dispatch]") {
+  for (const KernelTable* table : available_kernels()) {
+    const IsaOverride isa(table->name);
+    CHECK(test::value_of(select_kernels()) == table);
+  }
+  const IsaOverride isa("mmx");
+  CHECK_FAILS_WITH(select_kernels(), ErrorCode::kUnsupported);
+}
+
+}  // namespace
+}  // namespace isthmus::kernels
