@@ -19,15 +19,24 @@ size_t open_length(std::string_view text, std::string_view stop) {
 std::string StopFilter::push(std::string_view text) {
   if (stopped_) return {};
   held_ += text;
-  size_t first = std::string::npos;
+  // The text that is complete first ends the reply, so that the result does not depend on how the
+  // stream was cut.
+  size_t first_begin = std::string::npos;
+  size_t first_end = std::string::npos;
   size_t open = 0;
   for (const std::string& stop : stops_) {
-    first = std::min(first, held_.find(stop));
     open = std::max(open, open_length(held_, stop));
+    const size_t begin = held_.find(stop);
+    if (begin == std::string::npos) continue;
+    const size_t end = begin + stop.size();
+    if (end < first_end || (end == first_end && begin < first_begin)) {
+      first_begin = begin;
+      first_end = end;
+    }
   }
-  if (first != std::string::npos) {
+  if (first_begin != std::string::npos) {
     stopped_ = true;
-    held_.resize(first);
+    held_.resize(first_begin);
     return std::exchange(held_, {});
   }
   std::string certain = held_.substr(0, held_.size() - open);

@@ -7,6 +7,7 @@
 
 namespace isthmus::edge {
 
+/// The stop text that is complete first counts; of two that are complete together, the longer one.
 /// Not thread-safe. The stop texts are borrowed; none may be empty.
 class StopFilter {
  public:
