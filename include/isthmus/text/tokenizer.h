@@ -68,39 +68,54 @@ class Tokenizer {
   ~Tokenizer();
 
   /// Token ids of `text`. Each maximal invalid UTF-8 subpart is first replaced by one U+FFFD
-  /// (Unicode 15, section 3.9).
+  /// (Unicode 15, section 3.9). SentencePiece with `add_space_prefix` puts a space in front of the
+  /// text, and in front of each text behind a recognised control token.
   [[nodiscard]] std::vector<int32_t> encode(std::string_view text,
                                             const EncodeOptions& options = {}) const;
 
-  /// The bytes that one id stands for: empty for control tokens and for ids outside the vocabulary.
+  /// The bytes that one id stands for: empty for control tokens and for ids outside the vocabulary,
+  /// U+FFFD for the unknown token.
   [[nodiscard]] std::string_view bytes_of(int32_t id) const;
-  /// The text of many ids: what StreamDecoder would print for them.
+  /// The text of many ids: what a StreamDecoder at the beginning of a text prints for them.
   [[nodiscard]] std::string decode(std::span<const int32_t> ids) const;
   /// The id whose piece is exactly `piece` (as written in the vocabulary), or -1.
   [[nodiscard]] int32_t find(std::string_view piece) const;
   [[nodiscard]] bool ends_generation(int32_t id) const;
+  /// What the tokenizer was made from, without `merges`, which are given up once understood.
   [[nodiscard]] const TokenizerSpec& spec() const;
   [[nodiscard]] size_t vocab_size() const { return spec().pieces.size(); }
 
  private:
   struct Impl;
+  class Encoding;
   explicit Tokenizer(std::unique_ptr<const Impl> impl);
   std::unique_ptr<const Impl> impl_;
 };
 
+/// Where the first id given to a StreamDecoder stands.
+enum class TextStart : uint8_t {
+  kBeginning,     ///< a text of its own, for example a reply
+  kContinuation,  ///< behind text that was shown before, for example a raw prompt
+};
+
 /// Turns ids into text as they come, never giving out part of a UTF-8 character. Not thread-safe.
 /// The tokenizer must outlive it.
+///
+/// With SentencePiece and `add_space_prefix`, one space at the beginning of a text is the one that
+/// `encode` puts there and is not shown, so that `decode(encode(text)) == text`; a continuation
+/// keeps it.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer, TextStart start = TextStart::kBeginning);
   /// The text that is complete after `id`; may be empty. Bytes that can no longer become valid are
-  /// U+FFFD.
+  /// U+FFFD, one for each maximal invalid subpart.
   [[nodiscard]] std::string push(int32_t id);
   /// What is left; an unfinished character becomes one U+FFFD.
   [[nodiscard]] std::string finish();
 
  private:
   const Tokenizer* tokenizer_;
+  bool drop_space_;
   std::string pending_;
 };
 
