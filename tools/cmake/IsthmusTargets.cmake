@@ -37,11 +37,10 @@ endfunction()
 
 function(isthmus_check_ladder name)
   foreach(dep IN LISTS ARGN)
-    if(dep MATCHES "^isthmus::(.+)$" AND DEFINED ISTHMUS_RUNG_${CMAKE_MATCH_1})
-      if(NOT ISTHMUS_RUNG_${CMAKE_MATCH_1} LESS ISTHMUS_RUNG_${name})
-        message(FATAL_ERROR "module ladder: ${name} (rung ${ISTHMUS_RUNG_${name}}) may not depend on "
-                            "${CMAKE_MATCH_1} (rung ${ISTHMUS_RUNG_${CMAKE_MATCH_1}})")
-      endif()
+    string(REGEX REPLACE "^isthmus::" "" module "${dep}")
+    if(DEFINED ISTHMUS_RUNG_${module} AND NOT ISTHMUS_RUNG_${module} LESS ISTHMUS_RUNG_${name})
+      message(FATAL_ERROR "module ladder: ${name} (rung ${ISTHMUS_RUNG_${name}}) may not depend on "
+                          "${module} (rung ${ISTHMUS_RUNG_${module}})")
     endif()
   endforeach()
 endfunction()
