@@ -14,7 +14,8 @@ Status Part::validate(int32_t layer_count) const {
   int32_t previous_end = 0;
   for (const auto& [first, end] : layers) {
     if (first < previous_end || end < first || end > layer_count) {
-      return fail(ErrorCode::kInvalidArgument, "model: layers [" + std::to_string(first) + ", " + std::to_string(end) +
+      return fail(ErrorCode::kInvalidArgument, "model: layers [" + std::to_string(first) + ", " +
+                                                   std::to_string(end) +
                                                    ") are not an increasing range inside [0, " +
                                                    std::to_string(layer_count) + ")");
     }
@@ -28,7 +29,8 @@ Part available_part(const ModelFile& file) {
   const auto has = [&](const std::string& name) { return file.find(name).has_value(); };
   Part part;
   part.embedding = has("token_embd.weight");
-  part.head = has("output_norm.weight") && has(config.tied_head ? "token_embd.weight" : "output.weight");
+  part.head =
+      has("output_norm.weight") && has(config.tied_head ? "token_embd.weight" : "output.weight");
   for (int32_t layer = 0; layer < config.layer_count; ++layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
     if (!has(prefix + "attn_q.weight") || !has(prefix + "ffn_down.weight")) continue;

@@ -67,8 +67,9 @@ struct Part {
   [[nodiscard]] Status validate(int32_t layer_count) const;
 };
 
-/// What a file holds: its whole model, or the part a slice was made of. A layer counts when its attention and MLP weights are
-/// there; the head when the final norm and the weights of the LM head are.
+/// What a file holds: its whole model, or the part a slice was made of. A layer counts when its
+/// attention and MLP weights are there; the head when the final norm and the weights of the LM head
+/// are.
 [[nodiscard]] Part available_part(const ModelFile& file);
 
 /// Writes a valid GGUF with the metadata and vocabulary of `source` and only the tensors of `part`,

@@ -1,0 +1,28 @@
+// What a sliced GGUF says about itself: metadata beside that of the model it was cut from.
+//
+//   isthmus.slice.layers      array of i32   first, end, first, end, ... of the layers it holds
+//   isthmus.slice.embedding   bool           it holds the embedding table for looking tokens up
+//   isthmus.slice.head        bool           it holds the final norm and the LM head
+//   isthmus.slice.tied_head   bool           the model's head is its embedding table, held or not
+//   isthmus.slice.vocab_size  u32            of the model, whose tables may be elsewhere
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <string>
+#include <string_view>
+
+#include "gguf.h"
+
+namespace isthmus::model {
+
+inline constexpr std::string_view kSlicePrefix = "isthmus.slice.";
+inline constexpr std::string_view kSliceLayers = "isthmus.slice.layers";
+inline constexpr std::string_view kSliceEmbedding = "isthmus.slice.embedding";
+inline constexpr std::string_view kSliceHead = "isthmus.slice.head";
+inline constexpr std::string_view kSliceTiedHead = "isthmus.slice.tied_head";
+inline constexpr std::string_view kSliceVocabSize = "isthmus.slice.vocab_size";
+
+/// What a slice holds, in words; empty for a whole model. \returns kCorrupt.
+[[nodiscard]] Result<std::string> describe_slice(const gguf::Metadata& metadata);
+
+}  // namespace isthmus::model

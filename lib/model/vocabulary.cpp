@@ -1,0 +1,53 @@
+#include "vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+
+namespace isthmus::model {
+namespace {
+
+constexpr std::array<std::string_view, 6> kEndMarkers = {
+    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>"};
+
+Status check_id(const char* name, int32_t id, size_t pieces) {
+  if (id >= -1 && (id == -1 || static_cast<size_t>(id) < pieces)) return {};
+  return fail(ErrorCode::kCorrupt, std::string("model: the ") + name + " token " +
+                                       std::to_string(id) + " is outside the vocabulary of " +
+                                       std::to_string(pieces));
+}
+
+}  // namespace
+
+void collect_end_of_generation(text::TokenizerSpec& spec) {
+  auto& ids = spec.end_of_generation;
+  if (spec.eos >= 0) ids.push_back(spec.eos);
+  for (size_t i = 0; i < spec.pieces.size(); ++i) {
+    const bool marks_end =
+        std::find(kEndMarkers.begin(), kEndMarkers.end(), spec.pieces[i]) != kEndMarkers.end();
+    if (spec.kinds[i] == text::TokenKind::kControl && marks_end) {
+      ids.push_back(static_cast<int32_t>(i));
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+}
+
+Status check_vocabulary(const text::TokenizerSpec& spec, int32_t vocab_size) {
+  const size_t pieces = spec.pieces.size();
+  if (pieces > static_cast<size_t>(vocab_size)) {
+    return fail(ErrorCode::kCorrupt, "model: the tokenizer has " + std::to_string(pieces) +
+                                         " pieces but the model scores " +
+                                         std::to_string(vocab_size));
+  }
+  ISTHMUS_TRY(check_id("bos", spec.bos, pieces));
+  ISTHMUS_TRY(check_id("eos", spec.eos, pieces));
+  ISTHMUS_TRY(check_id("unknown", spec.unknown, pieces));
+  for (const int32_t id : spec.end_of_generation) {
+    ISTHMUS_TRY(check_id("end-of-generation", id, pieces));
+  }
+  return {};
+}
+
+}  // namespace isthmus::model

@@ -1,0 +1,18 @@
+// What both readers of tokenizers share.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/text/tokenizer.h>
+#include <cstdint>
+
+namespace isthmus::model {
+
+/// Adds to `end_of_generation` the control tokens that end a turn in the formats we know; files
+/// often name only one of the ids that end a reply. `eos` is added too. No id is there twice after.
+void collect_end_of_generation(text::TokenizerSpec& spec);
+
+/// \returns kCorrupt for an id outside the vocabulary, or a vocabulary of more than `vocab_size`
+/// pieces.
+[[nodiscard]] Status check_vocabulary(const text::TokenizerSpec& spec, int32_t vocab_size);
+
+}  // namespace isthmus::model
