@@ -15,7 +15,6 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -28,9 +27,12 @@ struct Message {
 
 struct ChannelOptions {
   ServerAddress server;
-  KeyPair keys;                          ///< ours; unused without a server key
-  bool allow_plaintext = false;          ///< accept an address without a key
-  size_t max_frame_bytes = 64UL << 20U;  ///< larger frames from the server break the connection
+  KeyPair keys;                  ///< ours; unused without a server key
+  bool allow_plaintext = false;  ///< accept an address without a key
+  size_t max_frame_bytes =
+      64UL << 20U;  ///< larger frames from the server break the connection; 1 KiB to 1 GiB
+  std::chrono::milliseconds max_silence{30'000};  ///< a peer that answers no heartbeat for so long
+                                                  ///< is taken for lost; 100 ms to 10 min
 
   [[nodiscard]] Status validate() const;
 };
@@ -63,6 +65,7 @@ class Channel {
   [[nodiscard]] uint64_t bytes_received() const;
 
  private:
+  struct Link;
   struct Impl;
   explicit Channel(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
@@ -77,9 +80,12 @@ struct ListenerOptions {
   bool allow_any_client = false;  ///< accept every client key
   std::filesystem::path
       allow_list;  ///< read again whenever the file changes, so that enrolling needs no restart
-  size_t max_frame_bytes = 64UL << 20U;
+  size_t max_frame_bytes =
+      64UL << 20U;  ///< larger frames break the client's connection; 1 KiB to 1 GiB
   int queue_messages =
-      256;  ///< messages buffered per peer and direction before new ones are dropped
+      16;  ///< messages buffered per peer and direction; then answers are dropped, and requests
+           ///< wait on the wire. With the frame limit this bounds the memory a client can take.
+  std::chrono::milliseconds max_silence{30'000};  ///< as in ChannelOptions
 
   [[nodiscard]] Status validate() const;
 };

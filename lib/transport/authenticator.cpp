@@ -1,0 +1,108 @@
+#include "authenticator.h"
+
+#include <isthmus/transport/keys.h>
+#include <pthread.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <vector>
+
+namespace isthmus::transport {
+namespace {
+
+constexpr const char* kEndpoint = "inproc://zeromq.zap.01";
+constexpr const char* kVersion = "1.0";
+constexpr size_t kKeyBytes = 32;
+
+/// Frames of a request (RFC 27): version, request id, domain, address, routing id, mechanism,
+/// credentials. With CURVE the one credential is the client's public key.
+enum RequestFrame : size_t { kRequestVersion, kRequestId, kMechanism = 5, kCredentials, kCount };
+
+/// While one lives, new threads of this thread start with all signals blocked, so that the
+/// process's signals go on interrupting the threads that wait for them.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+std::string z85_key(const std::string& bytes) {
+  std::array<char, 41> text{};
+  zmq_z85_encode(text.data(), reinterpret_cast<const uint8_t*>(bytes.data()), kKeyBytes);
+  return text.data();
+}
+
+}  // namespace
+
+Authenticator::Authenticator(zmq::context_t& context,
+                             std::optional<std::filesystem::path> allow_list)
+    : context_(context),
+      requests_(context, zmq::socket_type::rep),
+      allow_list_(std::move(allow_list)) {
+  requests_.set(zmq::sockopt::linger, 0);
+  requests_.bind(kEndpoint);
+  const SignalsBlocked blocked;
+  thread_ = std::thread([this] { serve(); });
+}
+
+Authenticator::~Authenticator() {
+  context_.shutdown();
+  thread_.join();
+}
+
+void Authenticator::serve() noexcept {
+  while (true) {
+    try {
+      answer_one();
+    } catch (const zmq::error_t& error) {
+      if (error.num() == ETERM) break;
+    } catch (const std::exception&) {
+      // Out of memory: this client gets no answer, and its handshake times out.
+      continue;
+    }
+  }
+  requests_.close();
+}
+
+void Authenticator::answer_one() {
+  std::vector<std::string> request;
+  zmq::message_t frame;
+  do {
+    static_cast<void>(requests_.recv(frame));
+    request.push_back(frame.to_string());
+  } while (frame.more());
+  if (request.size() < kCount) request.resize(kCount);
+
+  const bool is_curve = request[kRequestVersion] == kVersion && request[kMechanism] == "CURVE" &&
+                        request[kCredentials].size() == kKeyBytes;
+  const std::string key = is_curve ? z85_key(request[kCredentials]) : "";
+  const bool admitted = is_curve && admits(key);
+  const std::array<std::string, 6> reply = {kVersion,
+                                            request[kRequestId],
+                                            admitted ? "200" : "400",
+                                            admitted ? "OK" : "not enrolled",
+                                            admitted ? key : "",
+                                            /*metadata=*/""};
+  for (size_t i = 0; i < reply.size(); ++i) {
+    requests_.send(zmq::buffer(reply[i]),
+                   i + 1 < reply.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
+  }
+}
+
+bool Authenticator::admits(const std::string& public_key) const {
+  if (!allow_list_) return true;
+  const auto keys = load_allow_list(*allow_list_);
+  return keys && keys->contains(public_key);
+}
+
+}  // namespace isthmus::transport

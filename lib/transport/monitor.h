@@ -1,0 +1,34 @@
+// What happens to a client socket's connection, told apart from libzmq's socket events.
+#pragma once
+
+#include <optional>
+#include <zmq.hpp>
+
+namespace isthmus::transport {
+
+enum class ConnectionEvent {
+  kReady,        ///< the handshake is done
+  kUnreachable,  ///< nothing accepts connections there
+  kRefused,      ///< the server said that our key is not enrolled
+  kMismatch,     ///< the peer speaks another protocol or no encryption
+  kHungUp,       ///< the peer closed during the handshake: what a server does that cannot open our
+                 ///< first message, and also one that dies at that moment
+  kBroken,       ///< a connection ended, with or without a finished handshake
+};
+
+/// The events of one socket, which must be watched before it connects.
+class Monitor {
+ public:
+  /// One for each context. \throws zmq::error_t
+  Monitor(zmq::context_t& context, zmq::socket_t& watched);
+
+  /// Readable when there may be an event.
+  [[nodiscard]] zmq::socket_t& socket() { return events_; }
+  /// The next event that has happened; never blocks.
+  [[nodiscard]] std::optional<ConnectionEvent> next();
+
+ private:
+  zmq::socket_t events_;
+};
+
+}  // namespace isthmus::transport
