@@ -1,0 +1,36 @@
+#include "torch_cache.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace isthmus::torch_engine {
+namespace {
+
+constexpr int64_t kFirstRoom = 256;  // positions; a few turns of a short conversation
+
+}  // namespace
+
+TorchCache::TorchCache(const engine::Engine* owner, const model::ModelConfig& config,
+                       engine::LayerWindow layers, int32_t capacity,
+                       const at::TensorOptions& options)
+    : KvCache(layers, capacity), owner_(owner) {
+  for (int32_t layer = layers.first; layer < layers.end; ++layer) {
+    tables_.push_back(at::empty({2, config.kv_head_count, 0, config.head_size}, options));
+  }
+}
+
+void TorchCache::make_room(int64_t count) {
+  const int64_t wanted = length() + count;
+  for (at::Tensor& table : tables_) {
+    const int64_t room = table.size(2);
+    if (wanted <= room) continue;
+    const int64_t grown =
+        std::min<int64_t>(std::max({wanted, 2 * room, kFirstRoom}), std::max(capacity(), 0));
+    at::Tensor larger = at::empty({2, table.size(1), grown, table.size(3)}, table.options());
+    larger.narrow(2, 0, length()).copy_(table.narrow(2, 0, length()));
+    table = std::move(larger);
+  }
+}
+
+}  // namespace isthmus::torch_engine
