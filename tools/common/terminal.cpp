@@ -1,5 +1,6 @@
 #include "terminal.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,12 @@ int report(std::string_view tool, const Error& error) {
   std::fprintf(stderr, "%.*s: error: %s\n", static_cast<int>(tool.size()), tool.data(),
                error.message.c_str());
   return kExitFailed;
+}
+
+double peak_resident_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024 / 1e6;  // Linux counts KiB
 }
 
 bool is_terminal(std::FILE* stream) {

@@ -1,4 +1,5 @@
-// What the command-line tools share: errors, progress, and knowing whether a person is watching.
+// What the command-line tools share: errors, progress, memory, and knowing whether a person is
+// watching.
 #pragma once
 
 #include <isthmus/core/error.h>
@@ -16,6 +17,10 @@ inline constexpr int kExitUsage = 2;
 
 /// Prints "<tool>: error: <message>" to stderr and returns kExitFailed.
 int report(std::string_view tool, const Error& error);
+
+/// The most memory this process has had resident so far, in MB (10^6 bytes), touched pages of
+/// mapped files included.
+[[nodiscard]] double peak_resident_mb();
 
 [[nodiscard]] bool is_terminal(std::FILE* stream);
 

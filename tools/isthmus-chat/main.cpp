@@ -1,4 +1,5 @@
 // isthmus-chat: talks to a model whose first layers run here and whose others run on a server.
+#include <isthmus/core/clock.h>
 #include <isthmus/core/random.h>
 #include <isthmus/edge/device.h>
 
@@ -26,7 +27,8 @@ void interrupt(int) {
 /// One conversation on the terminal or in a pipe.
 class Chat {
  public:
-  Chat(edge::Session& session, const ChatFlags& flags) : session_(session), flags_(flags) {}
+  Chat(edge::Session& session, const ChatFlags& flags, double load_s)
+      : session_(session), flags_(flags), load_s_(load_s) {}
 
   Status say(const std::string& text) {
     std::vector<text::ChatMessage> messages;
@@ -43,7 +45,8 @@ class Chat {
                    }));
     first_ = first_ && reply.token_ids.empty();
     if (flags_.json) {
-      std::printf("%s\n", to_json(reply, options.sampling.seed).c_str());
+      std::printf("%s\n",
+                  to_json(reply, {options.sampling.seed, load_s_, peak_resident_mb()}).c_str());
     } else {
       std::printf("\n");
       std::fflush(stdout);
@@ -87,6 +90,7 @@ class Chat {
 
   edge::Session& session_;
   const ChatFlags& flags_;
+  double load_s_;
   bool first_ = true;
 };
 
@@ -94,15 +98,18 @@ Status run(const ChatFlags& flags) {
   ISTHMUS_TRY(flags.generate.validate());
   ISTHMUS_ASSIGN(const edge::SessionOptions session_settings, session_options(flags));
   ISTHMUS_ASSIGN(edge::DeviceOptions device_settings, device_options(flags));
+  const SteadyClock clock;
+  const Clock::TimePoint start = clock.now();
   Result<edge::Device> device = [&] {
     ProgressBar bar("loading");
     device_settings.progress = [&bar](double fraction) { bar.update(fraction); };
     return edge::Device::load(device_settings);
   }();
   if (!device) return propagate(std::move(device));
+  const double load_s = seconds_between(start, clock.now());
   ISTHMUS_ASSIGN(edge::Session session, device->open_session(session_settings));
 
-  Chat chat(session, flags);
+  Chat chat(session, flags, load_s);
   std::signal(SIGINT, interrupt);
   return flags.prompt ? chat.say(*flags.prompt) : chat.converse();
 }

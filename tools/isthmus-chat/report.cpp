@@ -15,7 +15,7 @@ std::string format(const char* pattern, Values... values) {
 
 }  // namespace
 
-std::string to_json(const edge::Reply& reply, uint64_t seed) {
+std::string to_json(const edge::Reply& reply, const RunFigures& run) {
   const nlohmann::json object = {
       {"prompt_token_ids", reply.prompt_token_ids},
       {"token_ids", reply.token_ids},
@@ -26,7 +26,9 @@ std::string to_json(const edge::Reply& reply, uint64_t seed) {
       {"bytes_up", reply.bytes_up},
       {"bytes_down", reply.bytes_down},
       {"steps", reply.steps},
-      {"seed", seed},
+      {"seed", run.seed},
+      {"load_s", run.load_s},
+      {"peak_resident_mb", run.peak_resident_mb},
       {"time_s",
        {{"device", reply.time_s.device},
         {"codec", reply.time_s.codec},

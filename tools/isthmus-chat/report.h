@@ -8,8 +8,15 @@
 
 namespace isthmus::tools {
 
+/// What the process knows beside the reply.
+struct RunFigures {
+  uint64_t seed = 0;
+  double load_s = 0;
+  double peak_resident_mb = 0;
+};
+
 /// One JSON object on one line; every field is documented in this tool's README.
-[[nodiscard]] std::string to_json(const edge::Reply& reply, uint64_t seed);
+[[nodiscard]] std::string to_json(const edge::Reply& reply, const RunFigures& run);
 
 /// A few lines for people: speed, bytes per token, where the time went.
 [[nodiscard]] std::string summary(const edge::Reply& reply);

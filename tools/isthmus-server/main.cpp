@@ -95,6 +95,8 @@ void log_event(const server::Event& event) {
 Status run(ServerFlags& flags) {
   flags.limits.idle_timeout = std::chrono::seconds(flags.idle_timeout_s);
   ISTHMUS_TRY(flags.limits.validate());
+  const SteadyClock clock;
+  const Clock::TimePoint start = clock.now();
   ThreadPool pool(flags.threads);
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
@@ -106,11 +108,11 @@ Status run(ServerFlags& flags) {
   // The one line of output that other programs read.
   std::printf("%s\n", listener.address().to_string().c_str());
   std::fflush(stdout);
-  spdlog::info("event=ready device={} precision={} threads={} layers={} sessions={} tokens={}",
-               engine->info().device, engine->info().precision, pool.thread_count(),
-               file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens);
+  spdlog::info(
+      "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f}",
+      engine->info().device, engine->info().precision, pool.thread_count(),
+      file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens);
 
-  SteadyClock clock;
   SystemRandom random;
   server::SessionHost host(*engine, flags.limits, clock, random, log_event);
   ISTHMUS_TRY(server::serve(listener, host, flags.limits, clock, stop_requested));
