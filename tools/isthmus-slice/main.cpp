@@ -1,0 +1,85 @@
+// isthmus-slice: writes a GGUF that holds only the part of a model that one side needs.
+#include <isthmus/model/model_file.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/terminal.h"
+
+namespace isthmus::tools {
+namespace {
+
+constexpr const char* kTool = "isthmus-slice";
+
+constexpr const char* kFooter =
+    "Examples, for a cut at layer 4 of 30:\n"
+    "  isthmus-slice --model m.gguf --layers 0:4 --embedding --output front.gguf\n"
+    "  isthmus-slice --model m.gguf --layers 4:30 --head --output back.gguf";
+
+struct Flags {
+  std::filesystem::path model;
+  std::filesystem::path output;
+  std::vector<std::string> layers;
+  bool embedding = false;
+  bool head = false;
+};
+
+// "A:B" as a half-open range. \throws CLI::ValidationError
+std::pair<int32_t, int32_t> parse_range(std::string_view text) {
+  std::pair<int32_t, int32_t> range;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, range.first);
+  const bool colon = first.ec == std::errc{} && first.ptr != end && *first.ptr == ':';
+  const auto last = colon ? std::from_chars(first.ptr + 1, end, range.second) : first;
+  if (!colon || last.ec != std::errc{} || last.ptr != end) {
+    throw CLI::ValidationError("--layers", "'" + std::string(text) + "' is not FIRST:END");
+  }
+  return range;
+}
+
+model::Part part_of(const Flags& flags) {
+  model::Part part;
+  for (const std::string& range : flags.layers) part.layers.push_back(parse_range(range));
+  part.embedding = flags.embedding;
+  part.head = flags.head;
+  if (part.layers.empty() && !part.embedding && !part.head) {
+    throw CLI::RequiredError("--layers, --embedding or --head");
+  }
+  return part;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Writes a GGUF that holds only the part of a model that one side needs.", kTool);
+  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
+  app.footer(kFooter);
+  Flags flags;
+  app.add_option("--model", flags.model, "GGUF file to cut from")->required();
+  app.add_option("--layers", flags.layers, "Layers FIRST to END - 1; several ranges with commas")
+      ->delimiter(',')
+      ->type_name("FIRST:END");
+  app.add_flag("--embedding", flags.embedding, "Keep the embedding table (a device's front)");
+  app.add_flag("--head", flags.head, "Keep the final norm and the LM head");
+  app.add_option("--output", flags.output, "GGUF file to write")->required();
+  model::Part part;
+  try {
+    app.parse(argc, argv);
+    part = part_of(flags);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  const Status written = model::write_slice(flags.model, part, flags.output);
+  return written ? kExitDone : report(kTool, written.error());
+}
+
+}  // namespace
+}  // namespace isthmus::tools
+
+int main(int argc, char** argv) {
+  return isthmus::tools::main(argc, argv);
+}
