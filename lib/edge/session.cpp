@@ -11,13 +11,13 @@ namespace {
 /// One reply in the making: feeds the prompt, then one token after the other.
 class Generation {
  public:
-  Generation(Pipeline& pipeline, const text::Tokenizer& tokenizer, const GenerateOptions& options,
-             const OnText& on_text)
+  Generation(Pipeline& pipeline, const text::Tokenizer& tokenizer, text::TextStart start,
+             const GenerateOptions& options, const OnText& on_text)
       : pipeline_(pipeline),
         tokenizer_(tokenizer),
         options_(options),
         on_text_(on_text),
-        decoder_(tokenizer),
+        decoder_(tokenizer, start),
         filter_(options.stop),
         before_(pipeline.spent()) {}
 
@@ -169,8 +169,12 @@ Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> message
 
   turn_start = pipeline->length();
   turn_is_open = true;
+  // Without a chat format a reply goes on in the middle of the text.
+  const text::TextStart start = chat.format() == text::ChatFormat::kRaw
+                                    ? text::TextStart::kContinuation
+                                    : text::TextStart::kBeginning;
   ISTHMUS_ASSIGN(Reply reply,
-                 Generation(*pipeline, tokenizer, options, on_text).run(std::move(prompt)));
+                 Generation(*pipeline, tokenizer, start, options, on_text).run(std::move(prompt)));
   if (reply.token_ids.empty())
     return reply;  // cancelled in the prompt: the turn stays open and is taken back
   const int32_t last = reply.token_ids.back();

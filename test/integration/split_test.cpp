@@ -1,0 +1,290 @@
+// Device and server over real sockets, with tiny models: the split changes no token, whatever
+// happens to the connection.
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/recording_proxy.h"
+#include "tiny_split.h"
+
+namespace isthmus {
+namespace {
+
+using test::InProcessServer;
+using test::load_device;
+using test::RecordingProxy;
+using test::session_options;
+using test::TinyFolder;
+using test::value_of;
+
+const std::string kPrompt =
+    "The quick brown fox jumps over the lazy dog, and so on and so on until the chunk is full; " +
+    std::string("then it goes on for a while so that the prompt needs more than one step.");
+
+/// Two turns with a sampled reply each: all generated ids.
+std::vector<int32_t> converse(edge::Session& session, float temperature) {
+  std::vector<int32_t> ids;
+  for (const std::string& prompt : {kPrompt, std::string("again")}) {
+    edge::GenerateOptions options{.max_tokens = 10};
+    options.sampling = {.temperature = temperature, .repetition_penalty = 1.3F, .seed = 5};
+    const edge::Reply reply = value_of(session.say(prompt, options));
+    ids.insert(ids.end(), reply.token_ids.begin(), reply.token_ids.end());
+  }
+  return ids;
+}
+
+std::vector<int32_t> converse_locally(const std::filesystem::path& model, float temperature) {
+  edge::Device device = load_device(model);
+  edge::Session session = value_of(device.open_session({.max_tokens = 200}));
+  return converse(session, temperature);
+}
+
+transport::ServerAddress through(const RecordingProxy& proxy, transport::ServerAddress address) {
+  address.port = proxy.port();
+  return address;
+}
+
+TEST_CASE("every cut and tail gives the unsplit model's tokens, greedy and sampled",
+          "[integration][split]") {
+  const auto overrides = GENERATE(
+      nlohmann::json{},
+      nlohmann::json{
+          {"architectures", {"Qwen3ForCausalLM"}}, {"model_type", "qwen3"}, {"head_dim", 12}},
+      nlohmann::json{{"architectures", {"MistralForCausalLM"}},
+                     {"model_type", "mistral"},
+                     {"sliding_window", 20}});
+  CAPTURE(overrides);
+  const TinyFolder model(overrides);
+  server::ServerOptions limits;
+  limits.max_step_tokens = 50;  // the prompt needs four steps
+  const InProcessServer server(model.path(), limits);
+  for (const float temperature : {0.0F, 0.9F}) {
+    const std::vector<int32_t> whole = converse_locally(model.path(), temperature);
+    for (int32_t cut = 0; cut <= 4; ++cut) {
+      for (int32_t tail = cut; tail <= 5; ++tail) {
+        CAPTURE(temperature, cut, tail);
+        edge::Device device =
+            load_device(model.path(), cut, tail == 5 ? std::optional<int32_t>() : tail);
+        edge::Session session = value_of(device.open_session(session_options(server.address())));
+        REQUIRE(converse(session, temperature) == whole);
+      }
+    }
+  }
+}
+
+TEST_CASE("clients with different cuts at the same time get the tokens each gets alone",
+          "[integration][split]") {
+  const TinyFolder model;
+  const InProcessServer server(model.path());
+  const std::vector<int32_t> whole = converse_locally(model.path(), 0.7F);
+  std::vector<std::vector<int32_t>> results(6);
+  std::vector<std::thread> clients;
+  for (size_t i = 0; i < results.size(); ++i) {
+    clients.emplace_back([&, i] {
+      auto device = edge::Device::load(
+          {.model = model.path(), .cut = static_cast<int32_t>(i % 5), .threads = 1});
+      if (!device) return;
+      auto session = device->open_session(session_options(server.address()));
+      if (!session) return;
+      for (const std::string& prompt : {kPrompt, std::string("again")}) {
+        edge::GenerateOptions options{.max_tokens = 10};
+        options.sampling = {.temperature = 0.7F, .repetition_penalty = 1.3F, .seed = 5};
+        const auto reply = session->say(prompt, options);
+        if (reply)
+          results[i].insert(results[i].end(), reply->token_ids.begin(), reply->token_ids.end());
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  for (const auto& result : results) CHECK(result == whole);
+}
+
+TEST_CASE("a connection that breaks at any byte of an answer changes no token",
+          "[integration][lost]") {
+  const TinyFolder model;
+  const InProcessServer server(model.path());
+  const std::vector<int32_t> whole = converse_locally(model.path(), 0);
+  edge::Device device = load_device(model.path(), 2);
+  for (const size_t bytes : {1, 40, 90, 150, 400, 700}) {
+    for (const auto direction :
+         {RecordingProxy::Direction::kUp, RecordingProxy::Direction::kDown}) {
+      CAPTURE(bytes, static_cast<int>(direction));
+      RecordingProxy proxy(server.address().port);
+      edge::Session session =
+          value_of(device.open_session(session_options(through(proxy, server.address()))));
+      proxy.cut_after(direction, bytes);
+      REQUIRE(converse(session, 0) == whole);
+      CHECK(proxy.connections_accepted() >= 2);
+    }
+  }
+}
+
+TEST_CASE("a silent server is a timeout; the turn is taken back and can be said again",
+          "[integration][lost]") {
+  const TinyFolder model;
+  const InProcessServer server(model.path());
+  RecordingProxy proxy(server.address().port);
+  edge::Device device = load_device(model.path(), 1, 3);
+  edge::SessionOptions options = session_options(through(proxy, server.address()));
+  options.request_timeout = std::chrono::milliseconds(300);
+  edge::Session session = value_of(device.open_session(options));
+  proxy.hold(true);
+  CHECK_FAILS_WITH(session.say(kPrompt), ErrorCode::kTimeout);
+  proxy.hold(false);
+  CHECK(converse(session, 0) == converse_locally(model.path(), 0));
+}
+
+TEST_CASE("a server that is gone is a typed error", "[integration][lost]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  auto server = std::make_unique<InProcessServer>(model.path());
+  edge::SessionOptions options = session_options(server->address());
+  options.reconnect_timeout = std::chrono::milliseconds(300);
+  edge::Session session = value_of(device.open_session(options));
+  server.reset();
+  CHECK_FAILS_WITH(session.say("hello"), ErrorCode::kServerLost);
+  CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kServerLost);
+}
+
+TEST_CASE("refusals reach the caller by code", "[integration][errors]") {
+  const TinyFolder model;
+  server::ServerOptions limits;
+  limits.max_sessions = 1;
+  limits.max_tokens = 60;
+  const InProcessServer server(model.path(), limits);
+  const edge::SessionOptions options = session_options(server.address());
+
+  SECTION("another model") {
+    const TinyFolder other({{"num_hidden_layers", 3}});
+    edge::Device device = load_device(other.path(), 1);
+    CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kModelMismatch);
+  }
+  SECTION("no free session") {
+    edge::Device device = load_device(model.path(), 1);
+    const edge::Session session = value_of(device.open_session(options));
+    CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kServerFull);
+  }
+  SECTION("a prompt longer than the session was granted, then one that fits") {
+    edge::Device device = load_device(model.path(), 1);
+    edge::Session session = value_of(device.open_session(options));
+    CHECK(session.capacity() == 60);
+    CHECK_FAILS_WITH(session.say(kPrompt), ErrorCode::kContextFull);
+    const edge::Reply reply = value_of(session.say("short", {.max_tokens = 1000}));
+    CHECK(reply.finish_reason == edge::FinishReason::kContextFull);
+    CHECK(session.length() == 60);
+  }
+  SECTION("another server's key") {
+    edge::SessionOptions wrong = options;
+    transport::ServerAddress address = server.address();
+    address.public_key = transport::generate_keys().public_key;
+    wrong.server = address.to_string();
+    edge::Device device = load_device(model.path(), 1);
+    CHECK_FAILS_WITH(device.open_session(wrong), ErrorCode::kKeyRefused);
+  }
+  SECTION("no key where one is needed") {
+    edge::SessionOptions plain = options;
+    transport::ServerAddress address = server.address();
+    address.public_key.clear();
+    plain.server = address.to_string();
+    edge::Device device = load_device(model.path(), 1);
+    CHECK_FAILS_WITH(device.open_session(plain), ErrorCode::kInvalidArgument);
+  }
+}
+
+TEST_CASE("a device refuses placements outside the model", "[integration][errors]") {
+  const TinyFolder model;
+  const auto load = [&](std::optional<int32_t> cut, std::optional<int32_t> tail) {
+    return edge::Device::load({.model = model.path(), .cut = cut, .tail = tail});
+  };
+  CHECK_FAILS_WITH(load(5, {}), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(load(-1, {}), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(load(2, 1), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(load(2, 5), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(load({}, 4), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(edge::Device::load({.model = model.path() / "absent"}), ErrorCode::kNotFound);
+}
+
+TEST_CASE("a cancelled reply keeps what was said, a cancelled prompt is taken back",
+          "[integration][cancel]") {
+  const TinyFolder model;
+  const InProcessServer server(model.path());
+  edge::Device device = load_device(model.path(), 2);
+  edge::Session session = value_of(device.open_session(session_options(server.address())));
+
+  // The prompt is longer than one chunk, so the callback is asked with an empty text first.
+  const edge::Reply in_prompt =
+      value_of(session.say(kPrompt, {}, [](std::string_view text) { return !text.empty(); }));
+  CHECK(in_prompt.finish_reason == edge::FinishReason::kCancelled);
+  CHECK(in_prompt.token_ids.empty());
+
+  const std::vector<int32_t> whole = converse_locally(model.path(), 0);
+  CHECK(converse(session, 0) == whole);
+
+  const edge::Reply cancelled =
+      value_of(session.say("more", {}, [](std::string_view) { return false; }));
+  CHECK(cancelled.finish_reason == edge::FinishReason::kCancelled);
+  CHECK_FALSE(cancelled.token_ids.empty());
+  CHECK(session.say("and more", {.max_tokens = 2}).has_value());
+}
+
+TEST_CASE("invalid options are refused before anything happens", "[integration][errors]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path());
+  edge::Session session = value_of(device.open_session({}));
+  CHECK_FAILS_WITH(session.say("x", {.max_tokens = 0}), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(session.say("x", {.stop = {""}}), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(session.say("x", {.sampling = {.temperature = -1}}),
+                   ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(session.say(""), ErrorCode::kInvalidArgument);
+  CHECK(session.length() == 0);
+}
+
+TEST_CASE("a stop text ends a reply and is not part of it", "[integration][stop]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path());
+  edge::Session free_session = value_of(device.open_session({}));
+  const edge::Reply reply = value_of(free_session.say(kPrompt, {.max_tokens = 30}));
+  REQUIRE(reply.text.size() > 8);
+  // A piece of the reply that can stand in it only from there on.
+  const std::string stop = reply.text.substr(reply.text.size() / 2, 4);
+  edge::Session session = value_of(device.open_session({}));
+  const edge::Reply stopped = value_of(session.say(kPrompt, {.max_tokens = 30, .stop = {stop}}));
+  CHECK(stopped.finish_reason == edge::FinishReason::kStop);
+  CHECK(stopped.text == reply.text.substr(0, reply.text.find(stop)));
+}
+
+/// What a listener on the wire must not find: the prompt's tokens as boundary bytes, and text.
+struct Traffic {
+  bool boundary = false;
+  bool envelope = false;
+};
+
+Traffic capture(const TinyFolder& model, bool encrypted) {
+  const InProcessServer server(model.path(), {}, encrypted);
+  RecordingProxy proxy(server.address().port);
+  edge::Device device = load_device(model.path(), 0);  // the boundary is the embedding: known bytes
+  edge::Session session =
+      value_of(device.open_session(session_options(through(proxy, server.address()))));
+  CHECK(session.say("secret words", {.max_tokens = 4}).has_value());
+
+  const auto file = value_of(model::ModelFile::open(model.path()));
+  const model::Tensor& embedding = *value_of(file->find("token_embd.weight"));
+  Matrix row(1, embedding.cols());
+  value_of(model::read_rows(embedding, 's', row.view()));
+  return {.boundary = proxy.saw(std::as_bytes(row.row(0))), .envelope = proxy.saw("llama")};
+}
+
+TEST_CASE("encrypted traffic shows neither boundary nor envelope; plain traffic shows both",
+          "[integration][privacy]") {
+  const TinyFolder model;
+  const Traffic plain = capture(model, /*encrypted=*/false);
+  CHECK(plain.boundary);
+  CHECK(plain.envelope);
+  const Traffic encrypted = capture(model, /*encrypted=*/true);
+  CHECK_FALSE(encrypted.boundary);
+  CHECK_FALSE(encrypted.envelope);
+}
+
+}  // namespace
+}  // namespace isthmus

@@ -1,0 +1,140 @@
+// A tiny random model on disk, and a server for it in this process behind a real socket.
+#pragma once
+
+#include <isthmus/core/clock.h>
+#include <isthmus/core/random.h>
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/edge/device.h>
+#include <isthmus/engine/cpu_engine.h>
+#include <isthmus/server/server.h>
+
+#include <atomic>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "support/catch.h"
+#include "support/temp_folder.h"
+#include "support/tiny_model.h"
+
+namespace isthmus::test {
+
+/// A Hugging Face folder with random weights and one token for each byte, so that any text has
+/// tokens.
+class TinyFolder {
+ public:
+  explicit TinyFolder(nlohmann::json overrides = {}) {
+    nlohmann::json config = {{"architectures", {"LlamaForCausalLM"}},
+                             {"model_type", "llama"},
+                             {"vocab_size", 256},
+                             {"hidden_size", 48},
+                             {"intermediate_size", 80},
+                             {"num_hidden_layers", 4},
+                             {"num_attention_heads", 4},
+                             {"num_key_value_heads", 2},
+                             {"max_position_embeddings", 256},
+                             {"rms_norm_eps", 1e-5},
+                             {"rope_theta", 10000.0},
+                             {"torch_dtype", "float32"}};
+    if (!overrides.is_null()) config.update(overrides);
+    const std::filesystem::path file = folder_.path() / "source.json";
+    std::ofstream(file) << config.dump();
+    write_tiny_folder(file, folder_.path());
+    write_byte_tokenizer();
+  }
+
+  [[nodiscard]] std::filesystem::path path() const { return folder_.path(); }
+
+ private:
+  /// GPT-2's printable stand-in for a byte, in UTF-8.
+  static std::string stand_in(int byte) {
+    const auto printable = [](int b) {
+      return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+    };
+    int code = byte;
+    if (!printable(byte)) {
+      code = 256;
+      for (int b = 0; b < byte; ++b) code += printable(b) ? 0 : 1;
+    }
+    if (code < 128) return {static_cast<char>(code)};
+    return {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 0x3f))};
+  }
+
+  void write_byte_tokenizer() const {
+    nlohmann::json vocab;
+    for (int byte = 0; byte < 256; ++byte) vocab[stand_in(byte)] = byte;
+    const nlohmann::json byte_level = {
+        {"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+    const nlohmann::json tokenizer = {
+        {"version", "1.0"},
+        {"added_tokens", nlohmann::json::array()},
+        {"pre_tokenizer", byte_level},
+        {"decoder", byte_level},
+        {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}}};
+    std::ofstream(folder_.path() / "tokenizer.json") << tokenizer.dump();
+  }
+
+  TempFolder folder_;
+};
+
+/// Serves a model on a free loopback port until it is destroyed.
+class InProcessServer {
+ public:
+  explicit InProcessServer(const std::filesystem::path& model, server::ServerOptions limits = {},
+                           bool encrypted = true)
+      : limits_(limits), file_(value_of(model::ModelFile::open(model))) {
+    model::Part part = whole_model(file_->config());
+    part.embedding = false;
+    engine_ = value_of(engine::load_cpu_engine(file_, part, pool_));
+    host_ = std::make_unique<server::SessionHost>(*engine_, limits_, clock_, random_);
+    transport::ListenerOptions options;
+    if (encrypted) options.keys = transport::generate_keys();
+    options.insecure = !encrypted;
+    options.allow_any_client = true;
+    transport::Listener listener = value_of(transport::Listener::bind(options));
+    address_ = listener.address();
+    thread_ = std::thread([this, bound = std::move(listener)]() mutable {
+      served_ = server::serve(bound, *host_, limits_, clock_, stop_).has_value();
+    });
+  }
+  ~InProcessServer() {
+    stop_ = true;
+    thread_.join();
+  }
+  InProcessServer(const InProcessServer&) = delete;
+  InProcessServer& operator=(const InProcessServer&) = delete;
+
+  [[nodiscard]] const transport::ServerAddress& address() const { return address_; }
+
+ private:
+  server::ServerOptions limits_;
+  SteadyClock clock_;
+  SystemRandom random_;
+  ThreadPool pool_{1};
+  std::shared_ptr<const model::ModelFile> file_;
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<server::SessionHost> host_;
+  transport::ServerAddress address_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<bool> served_ = true;
+  std::thread thread_;
+};
+
+/// Options for a session with `address`, raw boundary, with deadlines that suit a test.
+inline edge::SessionOptions session_options(const transport::ServerAddress& address) {
+  edge::SessionOptions options{.server = address.to_string()};
+  options.keys = transport::generate_keys();
+  options.max_tokens = 200;
+  options.codec = {codec::Format::kF32};
+  options.allow_plaintext = address.public_key.empty();
+  return options;
+}
+
+inline edge::Device load_device(const std::filesystem::path& model, std::optional<int32_t> cut = {},
+                                std::optional<int32_t> tail = {}) {
+  return value_of(edge::Device::load({.model = model, .cut = cut, .tail = tail, .threads = 1}));
+}
+
+}  // namespace isthmus::test

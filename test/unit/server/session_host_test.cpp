@@ -1,0 +1,339 @@
+#include <isthmus/codec/codec.h>
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/engine/cpu_engine.h>
+#include <isthmus/engine/sampler.h>
+#include <isthmus/server/session_host.h>
+#include <isthmus/wire/messages.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "support/catch.h"
+#include "support/fake_clock.h"
+#include "support/tiny_model.h"
+
+namespace isthmus::server {
+namespace {
+
+using test::value_of;
+
+constexpr std::string_view kAda = "ada's key";
+constexpr std::string_view kBob = "bob's key";
+constexpr int32_t kCut = 1;
+
+ServerOptions small_limits() {
+  ServerOptions options;
+  options.max_sessions = 2;
+  options.max_tokens = 16;
+  options.max_step_tokens = 4;
+  options.idle_timeout = std::chrono::seconds(60);
+  return options;
+}
+
+/// A host over a tiny model, and the client's side of the conversation.
+class Fixture {
+ public:
+  explicit Fixture(ServerOptions options = small_limits())
+      : model_(std::make_shared<test::TinyModel>(test::tiny_configs().front().config)),
+        engine_(value_of(engine::load_cpu_engine(model_, test::whole_model(config()), pool_))),
+        host(*engine_, options, clock, random_,
+             [this](const Event& event) { events.push_back(event.kind); }) {}
+
+  [[nodiscard]] const model::ModelConfig& config() const { return model_->config(); }
+  [[nodiscard]] engine::Engine& engine() { return *engine_; }
+
+  [[nodiscard]] wire::Open open_message() const {
+    return {.model = {.architecture = config().architecture,
+                      .layer_count = static_cast<uint32_t>(config().layer_count),
+                      .hidden_size = static_cast<uint32_t>(config().hidden_size),
+                      .vocab_size = static_cast<uint32_t>(config().vocab_size)},
+            .cut = kCut,
+            .tail = static_cast<uint32_t>(config().layer_count),
+            .codec_up = "f32",
+            .codec_down = "f32",
+            .max_tokens = 8};
+  }
+
+  transport::Message ask(wire::Body body, std::vector<std::byte> payload = {},
+                         std::string_view client = kAda) {
+    const transport::Message request{
+        wire::encode({.request_id = ++request_id_, .body = std::move(body)}), std::move(payload)};
+    return host.handle(client, request, clock.now());
+  }
+
+  template <typename Reply>
+  Reply expect(const transport::Message& message) {
+    const wire::Envelope envelope = value_of(wire::decode(message.envelope));
+    CHECK(envelope.request_id == request_id_);
+    if (const auto* failure = std::get_if<wire::Failure>(&envelope.body)) CAPTURE(failure->message);
+    REQUIRE(std::holds_alternative<Reply>(envelope.body));
+    return std::get<Reply>(envelope.body);
+  }
+
+  ErrorCode failure(const transport::Message& message) {
+    return expect<wire::Failure>(message).code;
+  }
+
+  uint64_t open(std::string_view client = kAda) {
+    return expect<wire::Opened>(ask(open_message(), {}, client)).session;
+  }
+
+  /// Boundary rows of the tokens at [first, first + count) of one prompt, as the device computes
+  /// them.
+  Matrix boundary(size_t first, size_t count) {
+    const std::vector<int32_t> tokens = test::tiny_tokens(first + count, config().vocab_size);
+    const auto cache = value_of(engine_->make_cache({0, kCut}, 64));
+    const engine::Slice slice{.cache = cache.get(), .tokens = tokens};
+    const Matrix rows = std::move(value_of(engine_->forward({&slice, 1})).front());
+    Matrix part(count, rows.cols());
+    std::memcpy(part.data(), rows.row(first).data(), count * rows.cols() * sizeof(float));
+    return part;
+  }
+
+  std::vector<std::byte> payload(size_t first, size_t count) {
+    return value_of(codec::encode({codec::Format::kF32}, boundary(first, count).view()));
+  }
+
+  test::FakeClock clock;
+  std::vector<Event::Kind> events;
+
+ private:
+  SystemRandom random_;
+  ThreadPool pool_{1};
+  std::shared_ptr<test::TinyModel> model_;
+  std::unique_ptr<engine::Engine> engine_;
+  uint64_t request_id_ = 0;
+
+ public:
+  SessionHost host;
+};
+
+wire::Step step(uint64_t session, uint64_t sequence, uint32_t position, uint32_t count) {
+  return {.session = session,
+          .sequence = sequence,
+          .position = position,
+          .token_count = count,
+          .wants_reply = true,
+          .reply_start = position + count};
+}
+
+TEST_CASE("a session is granted no more than the server's limits", "[server]") {
+  Fixture f;
+  wire::Open open = f.open_message();
+  open.max_tokens = 1000;
+  const auto opened = f.expect<wire::Opened>(f.ask(open));
+  CHECK(opened.session != 0);
+  CHECK(opened.max_tokens == 16);
+  CHECK(opened.max_step_tokens == 4);
+  CHECK(opened.device == "cpu");
+  CHECK(f.events == std::vector{Event::Kind::kOpened});
+}
+
+TEST_CASE("what the server cannot serve is refused by code", "[server]") {
+  Fixture f;
+  wire::Open open = f.open_message();
+  SECTION("another protocol version") {
+    open.version = wire::kProtocolVersion + 1;
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kVersionMismatch);
+  }
+  SECTION("another model") {
+    open.model.hidden_size += 1;
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kModelMismatch);
+  }
+  SECTION("an unknown codec") {
+    open.codec_up = "f31";
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kInvalidArgument);
+  }
+  SECTION("tokens from a window that does not reach the head") {
+    open.tail -= 1;
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);
+  }
+  CHECK(f.host.session_count() == 0);
+}
+
+TEST_CASE("a full server says so until a session ends", "[server]") {
+  Fixture f;
+  const uint64_t first = f.open();
+  f.open(kBob);
+  CHECK(f.failure(f.ask(f.open_message())) == ErrorCode::kServerFull);
+  f.expect<wire::Closed>(f.ask(wire::Close{first}));
+  CHECK(f.failure(f.ask(step(first, 1, 0, 1), f.payload(0, 1))) == ErrorCode::kUnknownSession);
+  f.open();
+}
+
+TEST_CASE("the chosen token is the engine's and the sampler's", "[server]") {
+  Fixture f;
+  const uint64_t session = f.open();
+  const Matrix rows = f.boundary(0, 3);
+  const auto cache = value_of(f.engine().make_cache({kCut, f.config().layer_count}, 8));
+  const engine::Slice slice{.cache = cache.get(),
+                            .hidden = rows.view(),
+                            .output = engine::Output::kLogits,
+                            .rows = engine::Rows::kLast};
+  const Matrix logits = std::move(value_of(f.engine().forward({&slice, 1})).front());
+
+  wire::Step request = step(session, 1, 0, 3);
+  request.sampling = {.temperature = 0.8F, .top_p = 0.9F, .seed = 11};
+  const auto result = f.expect<wire::StepResult>(f.ask(request, f.payload(0, 3)));
+  CHECK(result.length == 3);
+  CHECK(result.token ==
+        value_of(engine::sample(logits.row(0), {.temperature = 0.8F, .top_p = 0.9F, .seed = 11}, {},
+                                3)));
+}
+
+TEST_CASE("a repeated step gets the stored answer and is not carried out again", "[server]") {
+  Fixture f;
+  const uint64_t session = f.open();
+  const auto first = f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 2), f.payload(0, 2)));
+  const auto again = f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 2), f.payload(0, 2)));
+  CHECK(first == again);
+  CHECK(f.failure(f.ask(step(session, 3, 2, 1), f.payload(2, 1))) == ErrorCode::kOutOfOrder);
+  CHECK(f.failure(f.ask(step(session, 0, 2, 1), f.payload(2, 1))) == ErrorCode::kOutOfOrder);
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 2, 2, 1), f.payload(2, 1))).length == 3);
+  CHECK(f.failure(f.ask(step(session, 1, 0, 2), f.payload(0, 2))) == ErrorCode::kOutOfOrder);
+}
+
+TEST_CASE("a bad step changes nothing", "[server]") {
+  Fixture f;
+  const uint64_t session = f.open();
+  f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 2), f.payload(0, 2)));
+
+  SECTION("wrong position") {
+    CHECK(f.failure(f.ask(step(session, 2, 1, 1), f.payload(1, 1))) == ErrorCode::kOutOfOrder);
+  }
+  SECTION("more rows than a step may carry") {
+    CHECK(f.failure(f.ask(step(session, 2, 2, 5), f.payload(2, 5))) == ErrorCode::kTooLarge);
+  }
+  SECTION("a payload shorter or longer than the codec makes it") {
+    std::vector<std::byte> bytes = f.payload(2, 1);
+    bytes.pop_back();
+    CHECK(f.failure(f.ask(step(session, 2, 2, 1), bytes)) == ErrorCode::kCorrupt);
+    CHECK(f.failure(f.ask(step(session, 2, 2, 1), f.payload(2, 2))) == ErrorCode::kCorrupt);
+    CHECK(f.failure(f.ask(step(session, 2, 2, 1), {})) == ErrorCode::kCorrupt);
+  }
+  SECTION("a payload with NaN or infinity") {
+    std::vector<std::byte> bytes = f.payload(2, 1);
+    const float bad =
+        GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
+    std::memcpy(bytes.data() + 4 * sizeof(float), &bad, sizeof bad);
+    CHECK(f.failure(f.ask(step(session, 2, 2, 1), bytes)) == ErrorCode::kNotFinite);
+  }
+  SECTION("impossible sampling options") {
+    wire::Step request = step(session, 2, 2, 1);
+    request.sampling.top_p = 7;
+    CHECK(f.failure(f.ask(request, f.payload(2, 1))) == ErrorCode::kInvalidArgument);
+  }
+  SECTION("somebody else's session") {
+    CHECK(f.failure(f.ask(step(session, 2, 2, 1), f.payload(2, 1), kBob)) ==
+          ErrorCode::kUnknownSession);
+    CHECK(f.failure(f.ask(wire::Truncate{session, 2, 0}, {}, kBob)) == ErrorCode::kUnknownSession);
+    CHECK(f.failure(f.ask(wire::Close{session}, {}, kBob)) == ErrorCode::kUnknownSession);
+  }
+  SECTION("truncation to more than there is") {
+    CHECK(f.failure(f.ask(wire::Truncate{session, 2, 3})) == ErrorCode::kInvalidArgument);
+  }
+  // The session goes on as if nothing had been asked.
+  Fixture undisturbed;
+  const uint64_t other = undisturbed.open();
+  undisturbed.expect<wire::StepResult>(
+      undisturbed.ask(step(other, 1, 0, 2), undisturbed.payload(0, 2)));
+  const auto expected = undisturbed.expect<wire::StepResult>(
+      undisturbed.ask(step(other, 2, 2, 1), undisturbed.payload(2, 1)));
+  const auto result = f.expect<wire::StepResult>(f.ask(step(session, 2, 2, 1), f.payload(2, 1)));
+  CHECK(result.length == expected.length);
+  CHECK(result.token == expected.token);
+}
+
+TEST_CASE("a session that is full says so and keeps what it has", "[server]") {
+  Fixture f;
+  const uint64_t session = f.open();
+  f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 4), f.payload(0, 4)));
+  f.expect<wire::StepResult>(f.ask(step(session, 2, 4, 3), f.payload(4, 3)));
+  CHECK(f.failure(f.ask(step(session, 3, 7, 2), f.payload(7, 2))) == ErrorCode::kContextFull);
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 3, 7, 1), f.payload(7, 1))).length == 8);
+}
+
+TEST_CASE("truncating is idempotent, and the same rows give the same token again", "[server]") {
+  Fixture f;
+  const uint64_t session = f.open();
+  f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 3), f.payload(0, 3)));
+  const auto before = f.expect<wire::StepResult>(f.ask(step(session, 2, 3, 2), f.payload(3, 2)));
+  for (int round = 0; round < 2; ++round) {
+    CHECK(f.expect<wire::Truncated>(f.ask(wire::Truncate{session, 3, 3})).length == 3);
+  }
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 4, 3, 2), f.payload(3, 2))).token ==
+        before.token);
+}
+
+TEST_CASE("with a tail the server returns exactly the rows the tail needs", "[server]") {
+  Fixture f;
+  wire::Open open = f.open_message();
+  open.reply_mode = wire::ReplyMode::kHidden;
+  const size_t row_bytes = static_cast<size_t>(f.config().hidden_size) * sizeof(float);
+  SECTION("norm and head only: the last row, when it is wanted") {
+    const auto session = f.expect<wire::Opened>(f.ask(open)).session;
+    wire::Step request = step(session, 1, 0, 3);
+    CHECK(f.ask(request, f.payload(0, 3)).payload.size() == row_bytes);
+    request = step(session, 2, 3, 1);
+    request.wants_reply = false;
+    CHECK(f.ask(request, f.payload(3, 1)).payload.empty());
+  }
+  SECTION("layers: every row, wanted or not") {
+    open.tail -= 1;
+    const auto session = f.expect<wire::Opened>(f.ask(open)).session;
+    wire::Step request = step(session, 1, 0, 3);
+    request.wants_reply = false;
+    const transport::Message answer = f.ask(request, f.payload(0, 3));
+    CHECK(answer.payload.size() == 3 * row_bytes);
+    CHECK(f.expect<wire::StepResult>(answer).token == -1);
+  }
+}
+
+TEST_CASE("an idle session expires, a used one does not", "[server]") {
+  Fixture f;
+  const uint64_t idle = f.open();
+  const uint64_t used = f.open(kBob);
+  f.clock.advance(std::chrono::seconds(40));
+  f.expect<wire::StepResult>(f.ask(step(used, 1, 0, 1), f.payload(0, 1), kBob));
+  f.clock.advance(std::chrono::seconds(40));
+  f.host.expire_idle();
+  CHECK(f.host.session_count() == 1);
+  CHECK(f.failure(f.ask(step(idle, 1, 0, 1), f.payload(0, 1))) == ErrorCode::kUnknownSession);
+  CHECK(f.events.back() == Event::Kind::kFailed);
+}
+
+TEST_CASE("anything that is no request gets a failure", "[server]") {
+  Fixture f;
+  CHECK(f.failure(f.ask(wire::Pong{})) == ErrorCode::kCorrupt);
+  CHECK(f.failure(f.ask(wire::Opened{.session = 1, .max_tokens = 1, .max_step_tokens = 1})) ==
+        ErrorCode::kCorrupt);
+  f.expect<wire::Pong>(f.ask(wire::Ping{}));
+
+  const std::vector<std::byte> garbage(40, std::byte{0xee});
+  const wire::Envelope answer =
+      value_of(wire::decode(f.host.handle(kAda, {garbage, garbage}, f.clock.now()).envelope));
+  CHECK(answer.request_id == 0);
+  CHECK(std::holds_alternative<wire::Failure>(answer.body));
+}
+
+TEST_CASE("a request without a place in the queue is told when to come back", "[server]") {
+  const transport::Message request{wire::encode({.request_id = 9, .body = wire::Ping{}}), {}};
+  const wire::Envelope answer =
+      value_of(wire::decode(SessionHost::busy(request, std::chrono::milliseconds(50)).envelope));
+  CHECK(answer.request_id == 9);
+  CHECK(std::get<wire::Busy>(answer.body).retry_after_ms == 50);
+}
+
+TEST_CASE("server options out of range are named", "[server]") {
+  ServerOptions options = small_limits();
+  CHECK(options.validate().has_value());
+  options.max_step_tokens = 5000;
+  CHECK_FAILS_WITH(options.validate(), ErrorCode::kInvalidArgument);
+  CHECK(options.validate().error().message.find("max_step_tokens is 5000") != std::string::npos);
+  CHECK_THROWS_AS(Fixture(options), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace isthmus::server
