@@ -98,86 +98,106 @@ struct Channel::Impl {
         host(std::move(numeric)),
         name(bracketed(options.server.host) + ':' + std::to_string(options.server.port)) {}
 
-  /// libzmq gives up on a server that refuses us; so every use after that starts anew.
   Link& live_link() {
-    if (!link) {
-      connected = false;
-      hang_ups = 0;
-      link.emplace(options, host);
-    }
+    if (!link) link.emplace(options, host);
     return *link;
   }
 
   Status wait_until_connected(const Deadline& deadline);
-  Status apply(ConnectionEvent event);
-  Status apply_events();
-  tl::unexpected<Error> refused(const std::string& why);
+  void note_events();
+  void note(ConnectionEvent event);
+  void note_refusal(const std::string& why);
+  tl::unexpected<Error> give_up_link();
 
   ChannelOptions options;
   std::string host;  // numeric form of options.server.host
   std::string name;  // host:port for messages
   std::optional<Link> link;
+  // What has become of the link's connection.
   bool connected = false;
-  int hang_ups = 0;  // in a row
+  bool explained = false;  // an event has said why the connection is about to end
+  int hang_ups = 0;        // in a row
+  std::optional<Error> failure;
+
   uint64_t bytes_sent = 0;
   uint64_t bytes_received = 0;
 };
 
-tl::unexpected<Error> Channel::Impl::refused(const std::string& why) {
-  link->socket.set(zmq::sockopt::linger, 0);
-  link.reset();
-  return fail(ErrorCode::kKeyRefused, "transport: " + why);
+void Channel::Impl::note_refusal(const std::string& why) {
+  explained = true;
+  if (!failure) failure = Error{ErrorCode::kKeyRefused, "transport: " + why};
 }
 
-/// What an event means to the caller, beyond noting the new state.
-Status Channel::Impl::apply(ConnectionEvent event) {
+void Channel::Impl::note(ConnectionEvent event) {
+  const std::string mismatch =
+      name + " is not an isthmus server, or " +
+      (options.server.public_key.empty() ? "one with encryption" : "one without encryption");
   switch (event) {
     case ConnectionEvent::kReady:
       connected = true;
       hang_ups = 0;
-      return {};
+      return;
     case ConnectionEvent::kUnreachable:
       hang_ups = 0;
-      return {};
+      return;
     case ConnectionEvent::kRefused:
-      return refused("the server at " + name + " does not know our key, " +
-                     options.keys.public_key + "; it has to be enrolled there");
+      return note_refusal("the server at " + name + " does not know our key, " +
+                          options.keys.public_key + "; it has to be enrolled there");
     case ConnectionEvent::kMismatch:
-      return refused(name + " is not an isthmus server, or " +
-                     (options.server.public_key.empty() ? "one with" : "one without") +
-                     " encryption");
+      return note_refusal(mismatch);
     case ConnectionEvent::kHungUp:
-      if (++hang_ups < kHangUpsThatRefuse) return {};
-      return refused(name +
-                     " closes the connection when it sees our handshake: its key is not the "
-                     "one in the address, or it is not an isthmus server");
+      explained = true;
+      if (++hang_ups < kHangUpsThatRefuse) return;
+      return note_refusal(name +
+                          " hangs up when it sees our handshake: its key is not the one in "
+                          "the address, or it is not an isthmus server");
+    case ConnectionEvent::kSilent:
+      explained = true;
+      return;
     case ConnectionEvent::kBroken:
-      if (!connected) return {};
-      connected = false;
-      return fail(ErrorCode::kServerLost, "transport: the connection to " + name + " broke");
+      if (connected && !failure) {
+        failure = Error{ErrorCode::kServerLost, "transport: the connection to " + name + " broke"};
+      } else if (!explained) {
+        note_refusal(mismatch);
+      }
+      explained = false;
+      return;
   }
-  return {};
 }
 
-Status Channel::Impl::apply_events() {
-  while (const auto event = link->monitor.next()) ISTHMUS_TRY(apply(*event));
-  return {};
+void Channel::Impl::note_events() {
+  while (const auto event = link->monitor.next()) note(*event);
+}
+
+/// Reports the failure, once. The next use starts with a new link, because libzmq gives up on some
+/// connections for good; what this one has not sent is not worth waiting for.
+tl::unexpected<Error> Channel::Impl::give_up_link() {
+  tl::unexpected<Error> error(std::move(*failure));
+  link->socket.set(zmq::sockopt::linger, 0);
+  link.reset();
+  connected = false;
+  explained = false;
+  hang_ups = 0;
+  failure.reset();
+  return error;
 }
 
 Status Channel::Impl::wait_until_connected(const Deadline& deadline) {
-  Link& current = live_link();
+  Link& first = live_link();
   while (!connected) {
-    const auto event = current.monitor.next();
+    const auto event = first.monitor.next();
     if (event == ConnectionEvent::kUnreachable) {
       return fail(ErrorCode::kServerLost, "transport: nothing listens at " + name);
     }
     if (event) {
-      ISTHMUS_TRY(apply(*event));
+      note(*event);
+    } else if (failure) {
+      return give_up_link();
     } else if (deadline.passed()) {
       return fail(ErrorCode::kTimeout,
                   "transport: " + name + " did not finish the handshake in time");
     } else {
-      static_cast<void>(wait_readable({&current.monitor.socket()}, deadline));
+      static_cast<void>(wait_readable({&first.monitor.socket()}, deadline));
     }
   }
   return {};
@@ -217,16 +237,17 @@ Status Channel::send(Message message) {
 Result<std::optional<Message>> Channel::receive(milliseconds timeout) {
   const Deadline deadline(timeout);
   try {
-    Link& link = impl_->live_link();
     while (true) {
-      // Messages first: what arrived before a break is still good.
+      Link& link = impl_->live_link();
+      // Events are read first and reported last: what had arrived when a connection broke is good.
+      impl_->note_events();
       if (auto frames = take_message(link.socket, impl_->options.max_frame_bytes)) {
         impl_->bytes_received += frames->bytes;
         if (frames->message) return std::move(frames->message);
         return fail(ErrorCode::kCorrupt,
                     "transport: a message of more than two frames from " + impl_->name);
       }
-      ISTHMUS_TRY(impl_->apply_events());
+      if (impl_->failure) return impl_->give_up_link();
       if (deadline.passed()) return std::nullopt;
       static_cast<void>(wait_readable({&link.socket, &link.monitor.socket()}, deadline));
     }

@@ -26,9 +26,8 @@ std::optional<ConnectionEvent> meaning(uint16_t event, uint32_t value) {
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
       return ConnectionEvent::kMismatch;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      // EAGAIN stands for the handshake timer: the peer was silent, not unwilling.
-      if (value == EAGAIN) return std::nullopt;
-      return ConnectionEvent::kHungUp;
+      // EAGAIN stands for the handshake timer.
+      return value == EAGAIN ? ConnectionEvent::kSilent : ConnectionEvent::kHungUp;
     case ZMQ_EVENT_DISCONNECTED:
       return ConnectionEvent::kBroken;
     default:

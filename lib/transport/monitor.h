@@ -8,12 +8,15 @@ namespace isthmus::transport {
 
 enum class ConnectionEvent {
   kReady,        ///< the handshake is done
-  kUnreachable,  ///< nothing accepts connections there
-  kRefused,      ///< the server said that our key is not enrolled
-  kMismatch,     ///< the peer speaks another protocol or no encryption
+  kUnreachable,  ///< nothing accepts connections there; libzmq tries again
+  kRefused,      ///< the server said that our key is not enrolled; libzmq gives up
+  kMismatch,     ///< the peer speaks another protocol or no encryption; libzmq gives up
   kHungUp,       ///< the peer closed during the handshake: what a server does that cannot open our
-                 ///< first message, and also one that dies at that moment
-  kBroken,       ///< a connection ended, with or without a finished handshake
+                 ///< first message, and also one that dies at that moment; libzmq tries again
+  kSilent,       ///< the peer did not finish the handshake in time; libzmq tries again
+  kBroken,       ///< a connection ended; follows all of the above but the first two. Alone, it ends
+                 ///< a connection that was ready, or one whose peer broke a rule: then libzmq
+                 ///< gives up.
 };
 
 /// The events of one socket, which must be watched before it connects.

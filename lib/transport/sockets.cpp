@@ -8,12 +8,16 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr size_t kMinFrameBytes = 1024;  // the handshake's own frames must pass
+constexpr size_t kMinFrameBytes = 8192;
 constexpr size_t kMaxFrameBytes = 1UL << 30U;
 constexpr milliseconds kMinSilence{100};
 constexpr milliseconds kMaxSilence{600'000};
 constexpr int kPingsPerSilence = 4;
 constexpr const char* kUserId = "User-Id";  // a property of what an authenticated peer sends
+
+size_t frame_limit(size_t max_frame_bytes) {
+  return std::max(max_frame_bytes, kMinFrameBytes);
+}
 
 std::vector<std::byte> bytes_of(const zmq::message_t& frame) {
   const auto* data = frame.data<std::byte>();
@@ -40,11 +44,10 @@ milliseconds Deadline::remaining() const {
 }
 
 Status check_limits(size_t max_frame_bytes, milliseconds max_silence) {
-  if (max_frame_bytes < kMinFrameBytes || max_frame_bytes > kMaxFrameBytes) {
-    return fail(ErrorCode::kInvalidArgument, "transport: max_frame_bytes is " +
-                                                 std::to_string(max_frame_bytes) +
-                                                 ", allowed are " + std::to_string(kMinFrameBytes) +
-                                                 " to " + std::to_string(kMaxFrameBytes));
+  if (max_frame_bytes > kMaxFrameBytes) {
+    return fail(ErrorCode::kInvalidArgument,
+                "transport: max_frame_bytes is " + std::to_string(max_frame_bytes) +
+                    ", the limit is " + std::to_string(kMaxFrameBytes));
   }
   if (max_silence < kMinSilence || max_silence > kMaxSilence) {
     return fail(ErrorCode::kInvalidArgument,
@@ -57,7 +60,7 @@ Status check_limits(size_t max_frame_bytes, milliseconds max_silence) {
 
 void set_limits(zmq::socket_t& socket, size_t max_frame_bytes, milliseconds max_silence,
                 bool encrypted) {
-  const size_t on_the_wire = max_frame_bytes + (encrypted ? kCurveOverheadBytes : 0);
+  const size_t on_the_wire = frame_limit(max_frame_bytes) + (encrypted ? kCurveOverheadBytes : 0);
   const auto silence_ms = static_cast<int>(max_silence.count());
   socket.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(on_the_wire));
   socket.set(zmq::sockopt::linger, kLingerMs);
@@ -108,7 +111,7 @@ std::optional<Frames> take_message(zmq::socket_t& socket, size_t max_frame_bytes
   while (true) {
     ++count;
     frames.bytes += frame.size();
-    acceptable = acceptable && count <= 2 && frame.size() <= max_frame_bytes;
+    acceptable = acceptable && count <= 2 && frame.size() <= frame_limit(max_frame_bytes);
     if (acceptable) (count == 1 ? message.envelope : message.payload) = bytes_of(frame);
     if (!frame.more() || !take_frame(socket, frame)) break;
   }

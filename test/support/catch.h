@@ -27,7 +27,7 @@ T value_of(tl::expected<T, Error>&& result) {
 /// Fails unless the Result is an error with this code; shows the message.
 #define CHECK_FAILS_WITH(expression, expected_code)        \
   do {                                                     \
-    const auto isthmus_result = (expression);              \
+    const auto& isthmus_result = (expression);             \
     REQUIRE_FALSE(isthmus_result.has_value());             \
     CAPTURE(isthmus_result.error().message);               \
     CHECK(isthmus_result.error().code == (expected_code)); \

@@ -29,8 +29,9 @@ struct ChannelOptions {
   ServerAddress server;
   KeyPair keys;                  ///< ours; unused without a server key
   bool allow_plaintext = false;  ///< accept an address without a key
-  size_t max_frame_bytes =
-      64UL << 20U;  ///< larger frames from the server break the connection; 1 KiB to 1 GiB
+  /// Larger frames from the server break the connection; at most 1 GiB. Frames of up to 8 KiB
+  /// always pass, because handshakes and envelopes need them.
+  size_t max_frame_bytes = 64UL << 20U;
   std::chrono::milliseconds max_silence{30'000};  ///< a peer that answers no heartbeat for so long
                                                   ///< is taken for lost; 100 ms to 10 min
 
@@ -80,11 +81,10 @@ struct ListenerOptions {
   bool allow_any_client = false;  ///< accept every client key
   std::filesystem::path
       allow_list;  ///< read again whenever the file changes, so that enrolling needs no restart
-  size_t max_frame_bytes =
-      64UL << 20U;  ///< larger frames break the client's connection; 1 KiB to 1 GiB
-  int queue_messages =
-      16;  ///< messages buffered per peer and direction; then answers are dropped, and requests
-           ///< wait on the wire. With the frame limit this bounds the memory a client can take.
+  size_t max_frame_bytes = 64UL << 20U;  ///< as in ChannelOptions
+  /// Messages buffered per peer and direction; then answers are dropped, and requests wait on the
+  /// wire.
+  int queue_messages = 16;
   std::chrono::milliseconds max_silence{30'000};  ///< as in ChannelOptions
 
   [[nodiscard]] Status validate() const;
