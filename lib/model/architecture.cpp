@@ -1,31 +1,48 @@
 #include "architecture.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <numbers>
 
+#include "quote.h"
+
 namespace isthmus::model {
 namespace {
 
 constexpr std::array kArchitectures = {
+    Architecture{.name = "llama", .hf_type = "llama", .gguf_pairs = RopePairs::kAdjacent},
     Architecture{.name = "llama",
-                 .hf_type = "llama",
-                 .hf_other_type = "mistral",
-                 .gguf_pairs = RopePairs::kAdjacent},
-    Architecture{.name = "qwen2", .hf_type = "qwen2", .qkv_bias = true, .hf_window_opt_in = true},
-    Architecture{.name = "qwen3", .hf_type = "qwen3", .qk_norm = true, .hf_window_opt_in = true},
+                 .hf_type = "mistral",
+                 .gguf_pairs = RopePairs::kAdjacent,
+                 .hf_window = 4096},
+    Architecture{.name = "qwen2",
+                 .hf_type = "qwen2",
+                 .qkv_bias = true,
+                 .hf_window_opt_in = true,
+                 .hf_window = 4096},
+    Architecture{.name = "qwen3",
+                 .hf_type = "qwen3",
+                 .qk_norm = true,
+                 .hf_window_opt_in = true,
+                 .hf_head_size = 128,
+                 .hf_window = 4096},
     Architecture{.name = "gemma3",
                  .hf_type = "gemma3_text",
                  .activation = Activation::kGeluTanh,
                  .qk_norm = true,
                  .post_norms = true,
                  .scaled_embedding = true,
-                 .hf_norm_offset = 1,
-                 .hf_tied_head = true,
                  .global_every = 6,
                  .local_rope_base = 10000,
-                 .gguf_hidden_scaled_depth = 62},  // the 27B model
+                 .gguf_hidden_scaled_depth = 62,  // the 27B model
+                 .hf_norm_offset = 1,
+                 .hf_head_size = 256,
+                 .hf_query_scalar = 256,
+                 .hf_rope_base = 1'000'000,
+                 .hf_window = 4096,
+                 .hf_tied_head = true},
 };
 
 // Which architectures have a tensor.
@@ -82,13 +99,19 @@ bool has(const Architecture& architecture, const TensorRow& row) {
   return false;
 }
 
-tl::unexpected<Error> unknown_architecture(std::string_view name) {
+// The first row whose `key` is `value`.
+Result<const Architecture*> find_row(std::string_view Architecture::*key, std::string_view value) {
   std::string known;
-  for (const Architecture& architecture : kArchitectures) {
-    known += (known.empty() ? "" : ", ") + std::string(architecture.name);
+  std::string_view previous;
+  for (const Architecture& row : kArchitectures) {
+    if (row.*key == value) return &row;
+    if (row.*key == previous) continue;
+    previous = row.*key;
+    if (!known.empty()) known += ", ";
+    known += previous;
   }
   return fail(ErrorCode::kUnsupported,
-              "model: architecture '" + std::string(name) + "' is not one of " + known);
+              "model: architecture " + quote(value) + " is not one of " + known);
 }
 
 LayerAttention attention(const Architecture& architecture, int32_t window, bool windowed) {
@@ -99,18 +122,11 @@ LayerAttention attention(const Architecture& architecture, int32_t window, bool 
 }  // namespace
 
 Result<const Architecture*> find_architecture(std::string_view gguf_name) {
-  for (const Architecture& architecture : kArchitectures) {
-    if (architecture.name == gguf_name) return &architecture;
-  }
-  return unknown_architecture(gguf_name);
+  return find_row(&Architecture::name, gguf_name);
 }
 
 Result<const Architecture*> find_hf_architecture(std::string_view model_type) {
-  for (const Architecture& architecture : kArchitectures) {
-    const bool other = !model_type.empty() && architecture.hf_other_type == model_type;
-    if (architecture.hf_type == model_type || other) return &architecture;
-  }
-  return unknown_architecture(model_type);
+  return find_row(&Architecture::hf_type, model_type);
 }
 
 void apply_traits(const Architecture& architecture, ModelConfig& config) {
@@ -199,6 +215,11 @@ void assign_layers(const Architecture& architecture, int32_t window,
   for (const bool windowed : is_windowed) {
     config.layers.push_back(attention(architecture, window, windowed));
   }
+}
+
+bool uses_local_rope(const ModelConfig& config) {
+  return std::any_of(config.layers.begin(), config.layers.end(),
+                     [](const LayerAttention& layer) { return layer.local_rope; });
 }
 
 }  // namespace isthmus::model

@@ -12,25 +12,31 @@
 
 namespace isthmus::model {
 
-/// One row of the table.
+/// One row of the table. Two rows may share a name: GGUF calls Mistral llama.
 struct Architecture {
-  std::string_view name;           ///< GGUF's general.architecture
-  std::string_view hf_type;        ///< config.json's model_type
-  std::string_view hf_other_type;  ///< another one that computes the same; may be empty
+  std::string_view name;     ///< GGUF's general.architecture
+  std::string_view hf_type;  ///< config.json's model_type
 
   Activation activation = Activation::kSilu;
-  RopePairs gguf_pairs = RopePairs::kHalfApart;  ///< Hugging Face files are always kHalfApart
   bool qkv_bias = false;
   bool qk_norm = false;
   bool post_norms = false;
   bool scaled_embedding = false;  ///< by sqrt(D)
-  float hf_norm_offset = 0;
-  bool hf_tied_head = false;      ///< when config.json does not say
-  bool hf_window_opt_in = false;  ///< config.json's window counts only with use_sliding_window
   int32_t global_every = 0;       ///< each n-th layer attends globally; 0: all layers are alike
   float local_rope_base = 0;      ///< of the windowed layers; 0: as the others
+
+  RopePairs gguf_pairs = RopePairs::kHalfApart;  ///< Hugging Face files are always kHalfApart
   /// Models of this depth scale scores by 1/sqrt(D/H) where K is something else; GGUF does not say.
   int32_t gguf_hidden_scaled_depth = 0;
+
+  float hf_norm_offset = 0;
+  bool hf_window_opt_in = false;  ///< sliding_window counts only with use_sliding_window
+  // What config.json means when it does not say.
+  int32_t hf_head_size = 0;   ///< 0: D / H
+  float hf_query_scalar = 0;  ///< 0: the family has none, scores are scaled by 1/sqrt(K)
+  float hf_rope_base = 10000;
+  int32_t hf_window = 0;  ///< 0: the family has none
+  bool hf_tied_head = false;
 };
 
 /// \returns kUnsupported naming the architecture and the known ones.
@@ -76,5 +82,8 @@ void assign_layers(const Architecture& architecture, int32_t window, int32_t glo
 /// The same from a flag for each layer.
 void assign_layers(const Architecture& architecture, int32_t window,
                    const std::vector<bool>& is_windowed, ModelConfig& config);
+
+/// Whether any layer rotates by config.rope_local.
+[[nodiscard]] bool uses_local_rope(const ModelConfig& config);
 
 }  // namespace isthmus::model

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "byte_reader.h"
+#include "extents.h"
 #include "quote.h"
 
 namespace isthmus::model::gguf {
@@ -99,32 +100,6 @@ Result<Entry> read_entry(ByteReader& in) {
   return entry;
 }
 
-// Bytes of a tensor; checks that the shape and the type fit each other and nothing overflows.
-Result<uint64_t> tensor_bytes(const Tensor& tensor) {
-  const DTypeInfo* info = dtype_info(tensor.type);
-  if (info == nullptr) {
-    return fail(ErrorCode::kUnsupported, "gguf: tensor " + quote(tensor.name) + " has type " +
-                                             std::to_string(static_cast<uint32_t>(tensor.type)) +
-                                             ", which is not supported");
-  }
-  if (tensor.cols() % info->block_elements != 0) {
-    return fail(ErrorCode::kCorrupt, "gguf: tensor " + quote(tensor.name) + " has rows of " +
-                                         std::to_string(tensor.cols()) + ", not a multiple of " +
-                                         std::to_string(info->block_elements) + " (" +
-                                         std::string(info->name) + ")");
-  }
-  uint64_t elements = 1;
-  constexpr uint64_t kMaxElements = std::numeric_limits<int64_t>::max() / 8;
-  for (const uint64_t dim : tensor.shape) {
-    if (dim == 0 || dim > kMaxElements / elements) {
-      return fail(ErrorCode::kCorrupt, "gguf: tensor " + quote(tensor.name) +
-                                           " has an impossible dimension " + std::to_string(dim));
-    }
-    elements *= dim;
-  }
-  return elements / info->block_elements * info->block_bytes;
-}
-
 struct Placed {
   Tensor tensor;
   uint64_t offset = 0;
@@ -152,7 +127,7 @@ Result<Placed> read_tensor(ByteReader& in) {
   ISTHMUS_ASSIGN(const auto type, in.number<uint32_t>("a tensor's type"));
   tensor.type = static_cast<DType>(type);
   ISTHMUS_ASSIGN(placed.offset, in.number<uint64_t>("a tensor's offset"));
-  ISTHMUS_ASSIGN(placed.bytes, tensor_bytes(tensor));
+  ISTHMUS_ASSIGN(placed.bytes, tensor_bytes(tensor, "gguf"));
   return placed;
 }
 
@@ -185,18 +160,12 @@ Status place(std::vector<Placed>& tensors, std::span<const std::byte> data, uint
     placed.tensor.data =
         data.subspan(static_cast<size_t>(placed.offset), static_cast<size_t>(placed.bytes));
   }
-  std::vector<const Placed*> order;
-  order.reserve(tensors.size());
-  for (const Placed& placed : tensors) order.push_back(&placed);
-  std::sort(order.begin(), order.end(),
-            [](const Placed* a, const Placed* b) { return a->offset < b->offset; });
-  for (size_t i = 1; i < order.size(); ++i) {
-    if (order[i]->offset - order[i - 1]->offset < order[i - 1]->bytes) {
-      return fail(ErrorCode::kCorrupt, "gguf: tensors " + quote(order[i - 1]->tensor.name) +
-                                           " and " + quote(order[i]->tensor.name) + " overlap");
-    }
+  std::vector<Extent> extents;
+  extents.reserve(tensors.size());
+  for (const Placed& placed : tensors) {
+    extents.push_back({placed.tensor.name, placed.offset, placed.offset + placed.bytes});
   }
-  return {};
+  return check_disjoint(std::move(extents), "gguf");
 }
 
 Result<uint32_t> read_version(ByteReader& in) {

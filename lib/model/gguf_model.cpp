@@ -143,10 +143,7 @@ Status read_rope(const Contents& contents, const Architecture& architecture, con
   config.rope_global = rope_angles(config.head_size, base);
   for (float& angle : config.rope_global) angle /= factor;
   ISTHMUS_TRY(apply_rope_divisors(contents, config.rope_global));
-  if (std::none_of(config.layers.begin(), config.layers.end(),
-                   [](const LayerAttention& layer) { return layer.local_rope; })) {
-    return {};
-  }
+  if (!uses_local_rope(config)) return {};
   ISTHMUS_ASSIGN(const auto local_base,
                  keys.get_or<float>("rope.freq_base_swa", architecture.local_rope_base));
   config.rope_local = rope_angles(config.head_size, local_base);

@@ -52,12 +52,8 @@ Status read_merges(const Metadata& metadata, TokenizerSpec& spec) {
   ISTHMUS_ASSIGN(const auto merges, metadata.list<std::string_view>(kMerges));
   spec.merges.reserve(merges.size());
   for (const std::string_view merge : merges) {
-    const size_t space = merge.find(' ', 1);  // the first part is not empty
-    if (space == std::string_view::npos || space + 1 == merge.size()) {
-      return fail(ErrorCode::kCorrupt,
-                  "gguf: the merge '" + std::string(merge) + "' is not two pieces and a space");
-    }
-    spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+    ISTHMUS_ASSIGN(auto pair, split_merge(merge));
+    spec.merges.push_back(std::move(pair));
   }
   return {};
 }

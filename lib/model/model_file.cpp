@@ -24,9 +24,7 @@ Result<const Tensor*> LoadedModel::find(std::string_view name) const {
 
 Result<std::shared_ptr<const ModelFile>> ModelFile::open(const std::filesystem::path& path) {
   std::error_code ignored;  // then it is no folder, and mapping it says what is wrong
-  if (std::filesystem::is_directory(path, ignored)) {
-    return fail(ErrorCode::kUnsupported, "model: '" + path.string() + "' is a folder");
-  }
+  if (std::filesystem::is_directory(path, ignored)) return open_hf_folder(path);
   ISTHMUS_ASSIGN(auto file, MappedFile::open(path));
   ISTHMUS_ASSIGN(auto parts, read_gguf_model(file.bytes()));
   std::vector<MappedFile> files;

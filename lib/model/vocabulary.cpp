@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "quote.h"
+
 namespace isthmus::model {
 namespace {
 
@@ -19,6 +21,15 @@ Status check_id(const char* name, int32_t id, size_t pieces) {
 }
 
 }  // namespace
+
+Result<std::pair<std::string, std::string>> split_merge(std::string_view merge) {
+  const size_t space = merge.empty() ? std::string_view::npos : merge.find(' ', 1);
+  if (space == std::string_view::npos || space + 1 == merge.size()) {
+    return fail(ErrorCode::kCorrupt,
+                "model: the merge " + quote(merge) + " is not two pieces with a space between");
+  }
+  return std::pair(std::string(merge.substr(0, space)), std::string(merge.substr(space + 1)));
+}
 
 void collect_end_of_generation(text::TokenizerSpec& spec) {
   auto& ids = spec.end_of_generation;

@@ -4,8 +4,14 @@
 #include <isthmus/core/error.h>
 #include <isthmus/text/tokenizer.h>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace isthmus::model {
+
+/// The two pieces of a merge written "left right". \returns kCorrupt.
+[[nodiscard]] Result<std::pair<std::string, std::string>> split_merge(std::string_view merge);
 
 /// Adds to `end_of_generation` the control tokens that end a turn in the formats we know; files
 /// often name only one of the ids that end a reply. `eos` is added too. No id is there twice after.
