@@ -3,12 +3,11 @@
 
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
-#include <string>
 #include <vector>
 
 #include "reference.h"
 #include "support/catch.h"
+#include "support/environment.h"
 
 namespace isthmus::kernels {
 namespace {
@@ -208,34 +207,12 @@ TEST_CASE("attention survives scores of a million", "[kernels][attention]") {
   }
 }
 
-/// Sets ISTHMUS_CPU_ISA and puts back what was there.
-class IsaOverride {
- public:
-  explicit IsaOverride(const char* name) {
-    if (const char* old = std::getenv(kName)) old_ = old;
-    setenv(kName, name, /*overwrite=*/1);
-  }
-  ~IsaOverride() {
-    if (old_.empty()) {
-      unsetenv(kName);
-    } else {
-      setenv(kName, old_.c_str(), /*overwrite=*/1);
-    }
-  }
-  IsaOverride(const IsaOverride&) = delete;
-  IsaOverride& operator=(const IsaOverride&) = delete;
-
- private:
-  static constexpr const char* kName = "ISTHMUS_CPU_ISA";
-  std::string old_;
-};
-
 TEST_CASE("ISTHMUS_CPU_ISA picks a variant by name and refuses others", "[kernels][dispatch]") {
   for (const KernelTable* table : available_kernels()) {
-    const IsaOverride isa(table->name);
+    const test::ScopedVariable isa("ISTHMUS_CPU_ISA", table->name);
     CHECK(test::value_of(select_kernels()) == table);
   }
-  const IsaOverride isa("mmx");
+  const test::ScopedVariable isa("ISTHMUS_CPU_ISA", "mmx");
   CHECK_FAILS_WITH(select_kernels(), ErrorCode::kUnsupported);
 }
 

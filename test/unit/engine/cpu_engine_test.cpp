@@ -1,0 +1,192 @@
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/engine/cpu_engine.h>
+#include <isthmus/kernels/dispatch.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "support/catch.h"
+#include "support/engine_cases.h"
+#include "support/environment.h"
+#include "support/tiny_model.h"
+
+namespace isthmus::engine {
+namespace {
+
+/// Loads engines on a pool of its own. The instruction set is the one of the environment.
+class CpuUnderTest {
+ public:
+  explicit CpuUnderTest(size_t threads) : pool_(threads) {}
+
+  test::EngineUnderTest get() {
+    return {.load = [this](const std::shared_ptr<const model::ModelFile>& file,
+                           const model::Part& part) { return load_cpu_engine(file, part, pool_); },
+            .tolerance = 0};
+  }
+
+ private:
+  ThreadPool pool_;
+};
+
+/// Runs a shared case for every instruction set of this machine.
+void check_everywhere(void (*check)(const test::EngineUnderTest&), size_t threads) {
+  for (const kernels::KernelTable* table : kernels::available_kernels()) {
+    CAPTURE(table->name, threads);
+    const test::ScopedVariable isa("ISTHMUS_CPU_ISA", table->name);
+    CpuUnderTest cpu(threads);
+    check(cpu.get());
+  }
+}
+
+TEST_CASE("a prompt gives the same bits whole and in chunks", "[engine][cpu]") {
+  check_everywhere(test::check_chunks_equal_whole, GENERATE(1, 2, 3));
+}
+
+TEST_CASE("a sequence gives the same bits alone and in a ragged batch", "[engine][cpu]") {
+  check_everywhere(test::check_batch_equals_alone, GENERATE(1, 2, 3));
+}
+
+TEST_CASE("front, back and tail give the bits of the whole for every cut", "[engine][cpu]") {
+  check_everywhere(test::check_cuts_equal_whole, GENERATE(1, 2));
+}
+
+TEST_CASE("the rows asked for come back", "[engine][cpu]") {
+  check_everywhere(test::check_row_selection, 2);
+}
+
+TEST_CASE("a truncated cache gives the same bits again", "[engine][cpu]") {
+  check_everywhere(test::check_truncate, 2);
+}
+
+TEST_CASE("requests that make no sense are refused and change nothing", "[engine][cpu]") {
+  CpuUnderTest cpu(2);
+  test::check_invalid_arguments(cpu.get());
+}
+
+TEST_CASE("rows that are not finite are refused and change nothing", "[engine][cpu]") {
+  CpuUnderTest cpu(2);
+  test::check_not_finite(cpu.get());
+}
+
+TEST_CASE("a full cache is an error and changes nothing", "[engine][cpu]") {
+  CpuUnderTest cpu(2);
+  test::check_context_full(cpu.get());
+}
+
+TEST_CASE("missing and misshapen tensors are named", "[engine][cpu]") {
+  CpuUnderTest cpu(2);
+  test::check_bad_tensors(cpu.get());
+}
+
+TEST_CASE("tiny models agree with Hugging Face transformers", "[engine][cpu][golden]") {
+  CpuUnderTest cpu(2);
+  test::check_golden(cpu.get(), ISTHMUS_TEST_DATA "/engine", 1e-4);
+}
+
+TEST_CASE("instruction sets and thread counts leave no trace in the bits", "[engine][cpu]") {
+  for (const auto& [name, config] : test::tiny_configs()) {
+    const auto model = std::make_shared<const test::TinyModel>(config);
+    std::vector<Matrix> expected;
+    for (const kernels::KernelTable* table : kernels::available_kernels()) {
+      for (const size_t threads : {size_t{1}, size_t{2}, size_t{3}, size_t{8}}) {
+        CAPTURE(name, table->name, threads);
+        const test::ScopedVariable isa("ISTHMUS_CPU_ISA", table->name);
+        CpuUnderTest cpu(threads);
+        const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+        std::vector<Matrix> actual;
+        for (const auto& sequence : test::mixed_sequences(config)) {
+          actual.push_back(test::run_alone(*engine, sequence));
+        }
+        if (expected.empty())
+          expected = std::move(actual);
+        else
+          for (size_t i = 0; i < expected.size(); ++i) {
+            test::check_close(actual[i], expected[i], /*tolerance=*/0);
+          }
+      }
+    }
+  }
+}
+
+TEST_CASE("a prompt longer than one pass gives the bits of its chunks", "[engine][cpu]") {
+  const auto config = test::tiny_configs().front().config;
+  const auto model = std::make_shared<const test::TinyModel>(config);
+  CpuUnderTest cpu(2);
+  const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+  const auto tokens = test::tiny_tokens(600, config.vocab_size);
+  std::vector<Matrix> lasts;
+  for (const size_t chunk : {size_t{600}, size_t{7}}) {
+    const auto cache = test::value_of(engine->make_cache({0, config.layer_count}, 600));
+    Matrix last;
+    for (size_t first = 0; first < tokens.size(); first += chunk) {
+      const size_t count = std::min(chunk, tokens.size() - first);
+      const Slice slice{.cache = cache.get(),
+                        .tokens = std::span(tokens).subspan(first, count),
+                        .output = Output::kLogits,
+                        .rows = Rows::kLast};
+      last = std::move(test::value_of(engine->forward({&slice, 1})).front());
+    }
+    lasts.push_back(std::move(last));
+  }
+  test::check_close(lasts[1], lasts[0], /*tolerance=*/0);
+}
+
+TEST_CASE("both orders of rotated pairs are the same model with its rows reordered",
+          "[engine][cpu]") {
+  // A head whose only pair is (0, 1) is the same in both orders.
+  auto config = test::tiny_configs().front().config;
+  config.head_size = 2;
+  config.rope_global = {1};
+  std::vector<Matrix> results;
+  for (const auto pairs : {model::RopePairs::kAdjacent, model::RopePairs::kHalfApart}) {
+    config.rope_pairs = pairs;
+    const auto model = std::make_shared<const test::TinyModel>(config);
+    CpuUnderTest cpu(1);
+    const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+    results.push_back(test::run_alone(*engine, test::mixed_sequences(config).front()));
+  }
+  test::check_close(results[1], results[0], /*tolerance=*/0);
+}
+
+TEST_CASE("loading reports progress up to 1 and what the engine is", "[engine][cpu]") {
+  const auto config = test::tiny_configs().front().config;
+  const auto model = std::make_shared<const test::TinyModel>(config);
+  ThreadPool pool(2);
+  model::Part part;
+  part.layers = {{1, 3}};
+  part.head = true;
+  std::vector<double> seen;
+  const auto engine = test::value_of(
+      load_cpu_engine(model, part, pool, [&](double fraction) { seen.push_back(fraction); }));
+  CHECK(std::is_sorted(seen.begin(), seen.end()));
+  REQUIRE_FALSE(seen.empty());
+  CHECK(seen.back() == 1);
+  CHECK(engine->info().device == "cpu");
+  CHECK(engine->info().precision == "exact");
+  CHECK(engine->batch_invariant());
+  CHECK(engine->part().layers == part.layers);
+}
+
+TEST_CASE("an unknown instruction set is an error at load", "[engine][cpu]") {
+  const test::ScopedVariable isa("ISTHMUS_CPU_ISA", "sse9");
+  const auto config = test::tiny_configs().front().config;
+  ThreadPool pool(1);
+  CHECK_FAILS_WITH(load_cpu_engine(std::make_shared<const test::TinyModel>(config),
+                                   test::whole_model(config), pool),
+                   ErrorCode::kUnsupported);
+}
+
+TEST_CASE("a cache of impossible size is out of memory", "[engine][cpu]") {
+  auto config = test::tiny_configs().front().config;
+  const auto model = std::make_shared<const test::TinyModel>(config);
+  CpuUnderTest cpu(1);
+  const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+  // 4 layers * 2 * 36 floats * 2^31 positions: 2.5 TB of address space fit in 47 bits, so a
+  // reservation succeeds and costs nothing until it is written.
+  const auto cache = test::value_of(engine->make_cache({0, 4}, INT32_MAX));
+  CHECK(cache->capacity() == INT32_MAX);
+}
+
+}  // namespace
+}  // namespace isthmus::engine
