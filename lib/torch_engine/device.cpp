@@ -19,20 +19,37 @@ std::filesystem::path libtorch_folder() {
   return std::filesystem::path(info.dli_fname).parent_path();
 }
 
+tl::unexpected<Error> no_device(const std::string& name, const std::string& reason) {
+  return fail(ErrorCode::kNoDevice, "torch: no device '" + name + "': " + reason);
+}
+
+/// Asks the driver for its devices, before half a gigabyte of libtorch_cuda is loaded in vain.
+Status check_driver(const std::string& name, int index) {
+  void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
+  if (driver == nullptr) return no_device(name, "no CUDA driver (libcuda.so.1) is installed");
+  // CUresult cuInit(unsigned), CUresult cuDeviceGetCount(int*); CUDA_SUCCESS is 0.
+  auto* const init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+  auto* const get_count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
+  int count = 0;
+  if (init == nullptr || get_count == nullptr || init(0) != 0 || get_count(&count) != 0) count = 0;
+  if (index >= count) {
+    return no_device(name,
+                     "the CUDA driver knows " + std::to_string(count) + " devices on this machine");
+  }
+  return {};
+}
+
 /// Loads libtorch_cuda for the rest of the process; it registers itself with libtorch. Loading it
 /// again does nothing.
-Status load_libtorch_cuda(const std::string& device) {
-  // Asked first, because loading half a gigabyte only to find no driver takes seconds.
-  if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    return fail(ErrorCode::kNoDevice,
-                "torch: no device '" + device + "': no CUDA driver (libcuda.so.1) is installed");
-  }
+Status load_libtorch_cuda(const std::string& name) {
   const std::filesystem::path library = libtorch_folder() / "libtorch_cuda.so";
   if (dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    const char* reason = dlerror();
-    return fail(ErrorCode::kNoDevice, "torch: no device '" + device +
-                                          "': libtorch's CUDA part does not load (" +
-                                          (reason == nullptr ? library.string() : reason) + ")");
+    const char* const reason = dlerror();
+    return no_device(name, std::string("libtorch's CUDA part does not load: ") +
+                               (reason == nullptr ? library.string() : reason));
+  }
+  if (!c10::impl::hasDeviceGuardImpl(c10::kCUDA)) {
+    return no_device(name, "libtorch's CUDA part did not register itself");
   }
   return {};
 }
@@ -55,14 +72,8 @@ Result<int> cuda_index(const std::string& name) {
 Result<c10::Device> open_device(const std::string& name) {
   if (name == "cpu") return c10::Device(c10::kCPU);
   ISTHMUS_ASSIGN(const int index, cuda_index(name));
+  ISTHMUS_TRY(check_driver(name, index));
   ISTHMUS_TRY(load_libtorch_cuda(name));
-  const int count = c10::impl::hasDeviceGuardImpl(c10::kCUDA)
-                        ? c10::impl::getDeviceGuardImpl(c10::kCUDA)->deviceCount()
-                        : 0;
-  if (index >= count) {
-    return fail(ErrorCode::kNoDevice, "torch: no device '" + name + "': this machine has " +
-                                          std::to_string(count) + " usable CUDA devices");
-  }
   return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
