@@ -48,7 +48,7 @@ transport::ServerAddress through(const RecordingProxy& proxy, transport::ServerA
 TEST_CASE("every cut and tail gives the unsplit model's tokens, greedy and sampled",
           "[integration][split]") {
   const auto overrides = GENERATE(
-      nlohmann::json{},
+      nlohmann::json::object(),
       nlohmann::json{
           {"architectures", {"Qwen3ForCausalLM"}}, {"model_type", "qwen3"}, {"head_dim", 12}},
       nlohmann::json{{"architectures", {"MistralForCausalLM"}},
@@ -156,7 +156,7 @@ TEST_CASE("refusals reach the caller by code", "[integration][errors]") {
   const edge::SessionOptions options = session_options(server.address());
 
   SECTION("another model") {
-    const TinyFolder other({{"num_hidden_layers", 3}});
+    const TinyFolder other(nlohmann::json{{"num_hidden_layers", 3}});
     edge::Device device = load_device(other.path(), 1);
     CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kModelMismatch);
   }

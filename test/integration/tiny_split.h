@@ -25,7 +25,7 @@ namespace isthmus::test {
 /// tokens.
 class TinyFolder {
  public:
-  explicit TinyFolder(nlohmann::json overrides = {}) {
+  explicit TinyFolder(const nlohmann::json& overrides = nlohmann::json::object()) {
     nlohmann::json config = {{"architectures", {"LlamaForCausalLM"}},
                              {"model_type", "llama"},
                              {"vocab_size", 256},
@@ -38,7 +38,7 @@ class TinyFolder {
                              {"rms_norm_eps", 1e-5},
                              {"rope_theta", 10000.0},
                              {"torch_dtype", "float32"}};
-    if (!overrides.is_null()) config.update(overrides);
+    config.update(overrides);
     const std::filesystem::path file = folder_.path() / "source.json";
     std::ofstream(file) << config.dump();
     write_tiny_folder(file, folder_.path());

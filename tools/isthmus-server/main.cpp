@@ -111,13 +111,14 @@ Status run(ServerFlags& flags) {
   spdlog::info(
       "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f}",
       engine->info().device, engine->info().precision, pool.thread_count(),
-      file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens);
+      file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens,
+      seconds_between(start, clock.now()));
 
   SystemRandom random;
   server::SessionHost host(*engine, flags.limits, clock, random, log_event);
   ISTHMUS_TRY(server::serve(listener, host, flags.limits, clock, stop_requested));
-  spdlog::info("event=stopped sessions={} dropped_messages={}", host.session_count(),
-               listener.dropped_messages());
+  spdlog::info("event=stopped sessions={} dropped_messages={} peak_resident_mb={:.0f}",
+               host.session_count(), listener.dropped_messages(), peak_resident_mb());
   return {};
 }
 
