@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 namespace isthmus::edge {
 namespace {
@@ -118,6 +119,11 @@ Result<Remote::Parcel> Remote::call(const Parcel& request) {
   Clock::TimePoint deadline = clock_.now() + request_timeout_;
   Error late{ErrorCode::kTimeout,
              "edge: no answer within " + std::to_string(request_timeout_.count()) + " ms"};
+  const auto give_up_soon = [&](Error why) {
+    deadline = std::min(deadline, clock_.now() + reconnect_timeout_);
+    late = std::move(why);
+  };
+  if (!heard_) give_up_soon({ErrorCode::kServerLost, "edge: the connection has not come back"});
 
   ISTHMUS_TRY(channel_.send(message));
   while (clock_.now() < deadline) {
@@ -126,16 +132,15 @@ Result<Remote::Parcel> Remote::call(const Parcel& request) {
     if (!received) {
       if (received.error().code != ErrorCode::kServerLost) return propagate(std::move(received));
       // Request or answer may have been lost with the connection; both sides bear a repetition.
-      if (late.code != ErrorCode::kServerLost)
-        deadline = std::min(deadline, clock_.now() + reconnect_timeout_);
-      late = received.error();
+      if (std::exchange(heard_, false)) give_up_soon(received.error());
       ISTHMUS_TRY(channel_.send(message));
       continue;
     }
     if (!*received) continue;
+    heard_ = true;
     ISTHMUS_ASSIGN(wire::Envelope envelope, wire::decode((*received)->envelope));
-    if (envelope.request_id != id)
-      continue;  // a late answer to a request that was given up or repeated
+    // A late answer to a request that was given up or repeated.
+    if (envelope.request_id != id) continue;
     if (const auto* busy = std::get_if<wire::Busy>(&envelope.body)) {
       late = {ErrorCode::kBusy, "edge: the server is busy"};
       const auto pause =

@@ -70,6 +70,7 @@ class Remote {
   uint64_t sequence_ = 0;  // of the last request that was answered
   int32_t length_ = 0;
   std::optional<Parcel> in_doubt_;
+  bool heard_ = true;  // something came in since the connection last broke
 };
 
 }  // namespace isthmus::edge

@@ -143,13 +143,17 @@ SessionHost::~SessionHost() = default;
 Message SessionHost::handle(std::string_view client_key, const Message& message,
                             Clock::TimePoint arrived) {
   Request request{.client_key = client_key, .payload = message.payload, .arrived = arrived};
+  bool opens = false;
   Result<Message> result = [&]() -> Result<Message> {
     ISTHMUS_ASSIGN(const wire::Envelope envelope, wire::decode(message.envelope));
     request.id = envelope.request_id;
+    opens = std::holds_alternative<wire::Open>(envelope.body);
     return std::visit(Handler(*this, request), envelope.body);
   }();
   if (result) return std::move(*result);
-  on_event_({.kind = Event::Kind::kFailed, .client = client_key, .detail = result.error().message});
+  on_event_({.kind = opens ? Event::Kind::kRefused : Event::Kind::kFailed,
+             .client = client_key,
+             .detail = result.error().message});
   std::string reason = result.error().message.substr(0, wire::kMaxTextBytes);
   return {wire::encode({.request_id = request.id,
                         .body = wire::Failure{result.error().code, std::move(reason)}}),
@@ -219,12 +223,7 @@ Status SessionHost::Handler::check_open(const wire::Open& open) const {
 }
 
 Result<Message> SessionHost::Handler::operator()(const wire::Open& open) {
-  if (const Status allowed = check_open(open); !allowed) {
-    host_.on_event_({.kind = Event::Kind::kRefused,
-                     .client = request_.client_key,
-                     .detail = allowed.error().message});
-    return tl::unexpected<Error>(allowed.error());
-  }
+  ISTHMUS_TRY(check_open(open));
   auto session = std::make_unique<Session>();
   ISTHMUS_ASSIGN(session->codec_up, codec::CodecSpec::parse(open.codec_up));
   ISTHMUS_ASSIGN(session->codec_down, codec::CodecSpec::parse(open.codec_down));
