@@ -108,7 +108,7 @@ class Loader {
   Result<FloatRegion> stack(const std::vector<Piece>& pieces) {
     size_t size = 0;
     for (const Piece& piece : pieces) size += piece.size();
-    ISTHMUS_ASSIGN(FloatRegion region, FloatRegion::reserve(size));
+    ISTHMUS_ASSIGN(FloatRegion region, FloatRegion::allocate(size));
     float* out = region.data();
     for (const Piece& piece : pieces) {
       ISTHMUS_ASSIGN(const model::Tensor* tensor, find(piece));

@@ -21,6 +21,15 @@ Result<FloatRegion> FloatRegion::reserve(size_t size) {
   return FloatRegion(static_cast<float*>(data), size);
 }
 
+Result<FloatRegion> FloatRegion::allocate(size_t size) {
+  ISTHMUS_ASSIGN(FloatRegion region, reserve(size));
+#ifdef MADV_HUGEPAGE
+  // Only speed depends on whether the system agrees.
+  if (size > 0) madvise(region.data_, size * sizeof(float), MADV_HUGEPAGE);
+#endif
+  return region;
+}
+
 FloatRegion::FloatRegion(FloatRegion&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 

@@ -9,8 +9,12 @@ namespace isthmus::engine {
 /// `size` floats that read as zero until written. Move-only. The start is aligned to a page.
 class FloatRegion {
  public:
+  /// For a region that fills slowly, or never: memory is committed in small pages.
   /// \returns kOutOfMemory when the address space cannot be had.
   [[nodiscard]] static Result<FloatRegion> reserve(size_t size);
+  /// For a region that is filled at once and read in full again and again: huge pages are asked
+  /// for. \returns kOutOfMemory
+  [[nodiscard]] static Result<FloatRegion> allocate(size_t size);
 
   FloatRegion() = default;
   FloatRegion(FloatRegion&& other) noexcept;

@@ -8,6 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Unrolls a loop over registers at once. Left to itself GCC 12 unrolls late, when the registers
+// have already become an array in memory: a third of the speed.
+#ifdef __clang__
+#define ISTHMUS_UNROLL _Pragma("unroll")
+#else
+#define ISTHMUS_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace isthmus::kernels::ISTHMUS_ISA {
 namespace {
 
@@ -23,9 +31,13 @@ struct Lanes {
   Vector part[kParts];
 };
 
+/// Register by register: as one copy of 64 bytes it would pass through memory.
 inline Lanes load(const float* from) {
   Lanes lanes;
-  __builtin_memcpy(&lanes, from, sizeof lanes);
+  ISTHMUS_UNROLL
+  for (size_t p = 0; p < kParts; ++p) {
+    __builtin_memcpy(&lanes.part[p], from + p * kVectorLanes, sizeof(Vector));
+  }
   return lanes;
 }
 
@@ -48,6 +60,7 @@ inline Lanes broadcast(float value) {
 }
 
 inline void add_product(Lanes& sum, const Lanes& a, const Lanes& b) {
+  ISTHMUS_UNROLL
   for (size_t p = 0; p < kParts; ++p) sum.part[p] += a.part[p] * b.part[p];
 }
 
@@ -82,21 +95,28 @@ inline void dot_tile(const float* x, size_t x_stride, const float* weights, size
   size_t i = 0;
   for (; i + kLanes <= inner; i += kLanes) {
     Lanes w[Outputs];
+    ISTHMUS_UNROLL
     for (size_t o = 0; o < Outputs; ++o) w[o] = load(weights + o * weight_stride + i);
+    ISTHMUS_UNROLL
     for (size_t r = 0; r < Rows; ++r) {
       const Lanes row = load(x + r * x_stride + i);
+      ISTHMUS_UNROLL
       for (size_t o = 0; o < Outputs; ++o) add_product(lanes[r][o], row, w[o]);
     }
   }
   if (const size_t rest = inner - i; rest > 0) {
+    ISTHMUS_UNROLL
     for (size_t o = 0; o < Outputs; ++o) {
       const Lanes w = load_first(weights + o * weight_stride + i, rest);
+      ISTHMUS_UNROLL
       for (size_t r = 0; r < Rows; ++r) {
         add_product(lanes[r][o], load_first(x + r * x_stride + i, rest), w);
       }
     }
   }
+  ISTHMUS_UNROLL
   for (size_t r = 0; r < Rows; ++r) {
+    ISTHMUS_UNROLL
     for (size_t o = 0; o < Outputs; ++o) sums[r][o] = reduce(lanes[r][o]);
   }
 }

@@ -1,7 +1,7 @@
 #define ISTHMUS_ISA avx2
 #define ISTHMUS_VECTOR_BYTES 32
-#define ISTHMUS_TILE_OUTPUTS 3
-#define ISTHMUS_TILE_ROWS 2
+#define ISTHMUS_TILE_OUTPUTS 4
+#define ISTHMUS_TILE_ROWS 1
 #include "exact_kernels.h"
 #include "variants.h"
 

@@ -1,6 +1,6 @@
 #define ISTHMUS_ISA avx512
 #define ISTHMUS_VECTOR_BYTES 64
-#define ISTHMUS_TILE_OUTPUTS 4
+#define ISTHMUS_TILE_OUTPUTS 5
 #define ISTHMUS_TILE_ROWS 4
 #include "exact_kernels.h"
 #include "variants.h"
