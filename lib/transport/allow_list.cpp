@@ -12,23 +12,31 @@
 namespace isthmus::transport {
 namespace {
 
+using AllowList = std::map<std::string, std::string>;
+
+constexpr std::string_view kBlanks = " \t\r";
 constexpr size_t kMaxListBytes = 1UL << 20U;  // some 25,000 keys; read whole at every handshake
 
-Result<std::set<std::string>> parse(std::string_view text, const std::filesystem::path& file) {
-  std::set<std::string> keys;
+std::string_view trimmed(std::string_view text) {
+  const size_t begin = std::min(text.find_first_not_of(kBlanks), text.size());
+  const size_t end = text.find_last_not_of(kBlanks) + 1;  // npos + 1 is 0
+  return text.substr(begin, end - std::min(begin, end));
+}
+
+Result<AllowList> parse(std::string_view text, const std::filesystem::path& file) {
+  AllowList keys;
   for (size_t number = 1; !text.empty(); ++number) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    const size_t begin = line.find_first_not_of(" \t\r");
-    if (begin == std::string_view::npos || line[begin] == '#') continue;
-    const size_t end = std::min(line.find_first_of(" \t\r", begin), line.size());
-    const std::string_view key = line.substr(begin, end - begin);
+    const size_t length = std::min(text.find('\n'), text.size());
+    const std::string_view line = trimmed(text.substr(0, length));
+    text.remove_prefix(std::min(length + 1, text.size()));
+    if (line.empty() || line.front() == '#') continue;
+    const std::string_view key = line.substr(0, line.find_first_of(kBlanks));
     if (!is_key(key)) {
       return fail(ErrorCode::kCorrupt, "keys: '" + file.string() + "' line " +
                                            std::to_string(number) +
                                            " does not start with a key of 40 characters of z85");
     }
-    keys.emplace(key);
+    keys.emplace(key, trimmed(line.substr(key.size())));
   }
   return keys;
 }
@@ -43,9 +51,9 @@ Status lock(const FileDescriptor& descriptor, int kind, const std::filesystem::p
 
 }  // namespace
 
-Result<std::set<std::string>> load_allow_list(const std::filesystem::path& file) {
+Result<AllowList> load_allow_list(const std::filesystem::path& file) {
   const FileDescriptor descriptor(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!descriptor.valid() && errno == ENOENT) return std::set<std::string>{};
+  if (!descriptor.valid() && errno == ENOENT) return AllowList{};
   if (!descriptor.valid()) return io_error("open", file);
   ISTHMUS_TRY(lock(descriptor, LOCK_SH, file));
   ISTHMUS_ASSIGN(const std::string text, descriptor.read_all(kMaxListBytes, file));
