@@ -89,6 +89,15 @@ Status check_lists(const TokenizerSpec& spec) {
       return corrupt("token type " + std::to_string(static_cast<int>(kind)) + " is not in 1..6");
     }
   }
+  for (size_t id = 0; id < count; ++id) {
+    // Found inside a text, any other spelling would cut characters in two.
+    const bool is_verbatim = spec.kinds[id] == TokenKind::kControl ||
+                             spec.kinds[id] == TokenKind::kUnknown ||
+                             spec.kinds[id] == TokenKind::kUserDefined;
+    if (is_verbatim && replace_invalid_utf8(spec.pieces[id]) != spec.pieces[id]) {
+      return corrupt("the special token " + std::to_string(id) + " is not valid UTF-8");
+    }
+  }
   if (spec.kind == TokenizerKind::kSentencePiece && spec.merges.empty()) {
     if (spec.scores.size() != count) {
       return corrupt("the vocabulary has " + std::to_string(count) + " pieces but " +

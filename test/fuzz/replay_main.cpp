@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <iterator>
 #include <vector>
 
@@ -26,7 +27,7 @@ size_t run_variants(std::vector<uint8_t> bytes) {
     run({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(length)});
   }
   for (size_t i = 0; i < bytes.size(); ++i) {
-    for (const uint8_t mask : {0x01, 0x80, 0xff}) {
+    for (const uint8_t mask : std::initializer_list<uint8_t>{0x01, 0x80, 0xff}) {
       bytes[i] ^= mask;
       run(bytes);
       bytes[i] ^= mask;

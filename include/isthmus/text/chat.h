@@ -1,5 +1,6 @@
-// Chat formats: how turns are written for models trained on them. User text is never parsed for
-// control tokens.
+// Chat formats: how turns are written for models trained on them. What is said is never parsed for
+// control tokens. (The instruction marks of Llama 2 and of the first Mistral models are ordinary
+// text, though, which anybody can write.)
 #pragma once
 
 #include <isthmus/core/error.h>
@@ -12,7 +13,15 @@
 
 namespace isthmus::text {
 
-enum class ChatFormat : uint8_t { kRaw, kChatMl, kLlama2, kLlama3, kMistral, kGemma, kQwen };
+enum class ChatFormat : uint8_t {
+  kRaw,  ///< what is said and nothing else
+  kChatMl,
+  kLlama2,
+  kLlama3,
+  kMistral,  ///< with "[INST]" as a control token where the vocabulary has it, else as text
+  kGemma,
+  kQwen,  ///< written like ChatML
+};
 
 /// "raw", "chatml", "llama2", "llama3", "mistral", "gemma", "qwen".
 [[nodiscard]] std::string_view to_string(ChatFormat format);
@@ -37,14 +46,15 @@ class ChatEncoder {
   [[nodiscard]] static Result<ChatEncoder> make(const Tokenizer& tokenizer, ChatFormat format);
 
   /// The ids from the end of what was said so far up to where the assistant starts to write.
-  /// `is_first` adds what opens a conversation (bos, and the model family's default system text
-  /// where its template has one and `messages` brings no system message). kRaw concatenates the
-  /// contents.
+  /// `messages` may hold earlier replies too. `is_first` adds what opens a conversation: bos where
+  /// the family or the vocabulary asks for it, and, if `messages` does not start with a system
+  /// message, the system text that the model's template has as a literal for this case. Families
+  /// without a system turn get it in front of the next user's text. kRaw concatenates the contents.
   [[nodiscard]] std::vector<int32_t> begin_reply(std::span<const ChatMessage> messages,
                                                  bool is_first) const;
 
-  /// The ids that close an assistant's reply whose last sampled id was `last_id` (-1: nothing was
-  /// sampled): the end marker if it was not sampled, and whatever the format writes behind it.
+  /// The ids to append behind an assistant's reply whose last sampled id was `last_id` (-1: nothing
+  /// was sampled): the end marker unless it is `last_id`, and whatever the format writes behind it.
   [[nodiscard]] std::vector<int32_t> end_reply(int32_t last_id) const;
 
   [[nodiscard]] ChatFormat format() const { return format_; }
