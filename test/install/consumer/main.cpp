@@ -1,5 +1,5 @@
-// Loads the model named on the command line and answers one question with it. Without an argument it
-// shows how a failure arrives.
+// Loads the model named on the command line and answers one question with it. Without an argument
+// it shows how a failure arrives.
 #include <isthmus/edge/device.h>
 #include <cstdio>
 
