@@ -32,6 +32,11 @@ Status check_angles(const char* name, const std::vector<float>& angles, size_t c
 
 }  // namespace
 
+int32_t even_head_size(const ModelConfig& config) {
+  const bool divides = config.head_count > 0 && config.hidden_size % config.head_count == 0;
+  return divides ? config.hidden_size / config.head_count : 0;
+}
+
 Status validate_sizes(const ModelConfig& config) {
   ISTHMUS_TRY(in_range("layer_count", config.layer_count, 1, kMaxLayers));
   ISTHMUS_TRY(in_range("hidden_size", config.hidden_size, 1, kMaxWidth));

@@ -77,8 +77,8 @@ Status read_sizes(const Contents& contents, const Keys& keys, ModelConfig& confi
   ISTHMUS_ASSIGN(config.head_count, keys.get<int32_t>("attention.head_count"));
   ISTHMUS_ASSIGN(config.kv_head_count,
                  keys.get_or<int32_t>("attention.head_count_kv", config.head_count));
-  const int32_t even_share = config.head_count > 0 ? config.hidden_size / config.head_count : 0;
-  ISTHMUS_ASSIGN(config.head_size, keys.get_or<int32_t>("attention.key_length", even_share));
+  ISTHMUS_ASSIGN(config.head_size,
+                 keys.get_or<int32_t>("attention.key_length", even_head_size(config)));
   ISTHMUS_ASSIGN(config.vocab_size, read_vocab_size(contents, keys));
   return validate_sizes(config);
 }

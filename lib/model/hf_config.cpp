@@ -20,8 +20,8 @@ Status read_sizes(const JsonObject& json, const Architecture& architecture, Mode
   ISTHMUS_ASSIGN(config.head_count, json.get<int32_t>("num_attention_heads"));
   ISTHMUS_ASSIGN(config.kv_head_count,
                  json.get_or<int32_t>("num_key_value_heads", config.head_count));
-  const int32_t even_share = config.head_count > 0 ? config.hidden_size / config.head_count : 0;
-  const int32_t usual = architecture.hf_head_size > 0 ? architecture.hf_head_size : even_share;
+  const int32_t usual =
+      architecture.hf_head_size > 0 ? architecture.hf_head_size : even_head_size(config);
   ISTHMUS_ASSIGN(config.head_size, json.get_or<int32_t>("head_dim", usual));
   return validate_sizes(config);
 }

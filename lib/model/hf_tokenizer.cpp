@@ -257,10 +257,11 @@ Result<std::vector<int32_t>> id_list(const JsonObject& object, std::string_view 
     return ids;
   }
   for (const json& item : *member) {
-    if (!item.is_number_unsigned() || item.get<uint64_t>() > INT32_MAX) {
+    const auto id = value_as<int32_t>(item);
+    if (!id || *id < 0) {
       return object.error(ErrorCode::kCorrupt, key, "has an item that is not an id");
     }
-    ids.push_back(item.get<int32_t>());
+    ids.push_back(*id);
   }
   return ids;
 }

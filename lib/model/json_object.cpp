@@ -12,7 +12,23 @@ namespace {
 using nlohmann::json;
 
 template <typename T>
-std::optional<T> value_as(const json& node);
+constexpr std::string_view kWanted = "is not a 32-bit integer";
+template <>
+constexpr std::string_view kWanted<bool> = "is not true or false";
+template <>
+constexpr std::string_view kWanted<float> = "is not a number that fits a float";
+template <>
+constexpr std::string_view kWanted<std::string> = "is not a string";
+
+tl::unexpected<Error> file_error(ErrorCode code, std::string_view file, std::string_view what) {
+  std::string message = "model: ";
+  message += file;
+  message += ' ';
+  message += what;
+  return fail(code, std::move(message));
+}
+
+}  // namespace
 
 template <>
 std::optional<bool> value_as(const json& node) {
@@ -46,25 +62,6 @@ std::optional<std::string> value_as(const json& node) {
   if (!node.is_string()) return std::nullopt;
   return node.get<std::string>();
 }
-
-template <typename T>
-constexpr std::string_view kWanted = "is not a 32-bit integer";
-template <>
-constexpr std::string_view kWanted<bool> = "is not true or false";
-template <>
-constexpr std::string_view kWanted<float> = "is not a number that fits a float";
-template <>
-constexpr std::string_view kWanted<std::string> = "is not a string";
-
-tl::unexpected<Error> file_error(ErrorCode code, std::string_view file, std::string_view what) {
-  std::string message = "model: ";
-  message += file;
-  message += ' ';
-  message += what;
-  return fail(code, std::move(message));
-}
-
-}  // namespace
 
 Result<json> parse_json(std::span<const std::byte> bytes, std::string_view file) {
   if (bytes.size() > kMaxJsonBytes) {

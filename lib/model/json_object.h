@@ -21,8 +21,12 @@ inline constexpr size_t kMaxJsonBytes = size_t{128} << 20U;
 [[nodiscard]] Result<nlohmann::json> parse_json(std::span<const std::byte> bytes,
                                                 std::string_view file);
 
-/// Borrowed view of an object. A null member counts as absent. `T` is bool, int32_t, float or
-/// std::string; numbers must be in range, integers without a fraction.
+/// The value as bool, int32_t, float or std::string; nothing for another type or out of range.
+/// Integers have no fraction.
+template <typename T>
+[[nodiscard]] std::optional<T> value_as(const nlohmann::json& node);
+
+/// Borrowed view of an object. A null member counts as absent. `T` is as for `value_as`.
 class JsonObject {
  public:
   /// `node` must be an object and, like the bytes of `file`, outlive the view.
