@@ -5,16 +5,6 @@
 
 namespace isthmus::engine {
 
-Status KvCache::truncate(int32_t length) {
-  if (length < 0 || length > length_) {
-    return fail(ErrorCode::kInvalidArgument, "engine: cannot truncate a cache of " +
-                                                 std::to_string(length_) + " tokens to " +
-                                                 std::to_string(length));
-  }
-  length_ = length;
-  return {};
-}
-
 Result<std::unique_ptr<CpuCache>> CpuCache::make(const Engine* owner,
                                                  const model::ModelConfig& config,
                                                  LayerWindow layers, int32_t capacity) {

@@ -18,6 +18,8 @@ namespace {
 // Long prompts go through the layers in passes of this many rows, which bounds the scratch memory.
 // A row's bits do not depend on it.
 constexpr size_t kRowsPerPass = 256;
+// The same for the head, whose rows are much wider.
+constexpr size_t kRowsPerScore = 64;
 
 class CpuEngine final : public Engine {
  public:
@@ -135,7 +137,10 @@ class CpuEngine final : public Engine {
         std::copy_n(row.residual, static_cast<size_t>(config().hidden_size), row.output);
       }
     }
-    if (!scored.empty()) layers_.score(scored);
+    for (size_t first = 0; first < scored.size(); first += kRowsPerScore) {
+      layers_.score(
+          std::span(scored).subspan(first, std::min(kRowsPerScore, scored.size() - first)));
+    }
   }
 
   std::shared_ptr<const model::ModelFile> file_;

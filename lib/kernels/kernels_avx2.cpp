@@ -7,6 +7,6 @@
 
 namespace isthmus::kernels {
 
-const KernelTable kAvx2Kernels = avx2::make_table("avx2");
+constinit const KernelTable kAvx2Kernels = avx2::make_table("avx2");
 
 }  // namespace isthmus::kernels

@@ -7,6 +7,6 @@
 
 namespace isthmus::kernels {
 
-const KernelTable kAvx512Kernels = avx512::make_table("avx512");
+constinit const KernelTable kAvx512Kernels = avx512::make_table("avx512");
 
 }  // namespace isthmus::kernels

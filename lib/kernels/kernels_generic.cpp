@@ -7,6 +7,6 @@
 
 namespace isthmus::kernels {
 
-const KernelTable kGenericKernels = generic::make_table("generic");
+constinit const KernelTable kGenericKernels = generic::make_table("generic");
 
 }  // namespace isthmus::kernels

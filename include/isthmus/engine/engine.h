@@ -64,11 +64,13 @@ enum class Output : uint8_t {
 enum class Rows : uint8_t { kNone, kLast, kAll };
 
 /// The next tokens of one sequence. They are appended to `cache`, at positions cache->length() and
-/// up, and pass through the layers of cache->layers().
+/// up, and pass through the layers of cache->layers(). There is at least one, given as an id or as
+/// a row.
 struct Slice {
   KvCache* cache = nullptr;         ///< borrowed; appears once in a batch
-  std::span<const int32_t> tokens;  ///< ids, for windows that start at layer 0; or else
-  MatrixView<const float> hidden;   ///< [T, D] activations in front of the window's first layer
+  std::span<const int32_t> tokens;  ///< ids; only for a window that starts at layer 0; or else
+  MatrixView<const float> hidden;   ///< [T, D] activations in front of the window's first layer; at
+                                    ///< layer 0 those are the scaled embeddings
   Output output = Output::kHidden;
   Rows rows = Rows::kAll;
 };
@@ -99,7 +101,7 @@ class Engine {
   /// Runs a ragged batch; result i belongs to slice i and has the rows it asked for (0 rows for
   /// kNone). On an error no cache has changed. \returns kInvalidArgument (shapes, windows, token
   /// ids outside the vocabulary), kContextFull, kNotFinite when an input row holds NaN or infinity,
-  /// kDeviceFailed.
+  /// kOutOfMemory, kDeviceFailed.
   [[nodiscard]] virtual Result<std::vector<Matrix>> forward(std::span<const Slice> slices) = 0;
 };
 

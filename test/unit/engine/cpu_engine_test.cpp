@@ -1,8 +1,10 @@
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
 #include <isthmus/kernels/dispatch.h>
+#include <unistd.h>
 
-#include <cmath>
+#include <algorithm>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -98,12 +100,10 @@ TEST_CASE("instruction sets and thread counts leave no trace in the bits", "[eng
         for (const auto& sequence : test::mixed_sequences(config)) {
           actual.push_back(test::run_alone(*engine, sequence));
         }
-        if (expected.empty())
-          expected = std::move(actual);
-        else
-          for (size_t i = 0; i < expected.size(); ++i) {
-            test::check_close(actual[i], expected[i], /*tolerance=*/0);
-          }
+        if (expected.empty()) expected = actual;
+        for (size_t i = 0; i < expected.size(); ++i) {
+          test::check_close(actual[i], expected[i], /*tolerance=*/0);
+        }
       }
     }
   }
@@ -177,15 +177,54 @@ TEST_CASE("an unknown instruction set is an error at load", "[engine][cpu]") {
                    ErrorCode::kUnsupported);
 }
 
-TEST_CASE("a cache of impossible size is out of memory", "[engine][cpu]") {
-  auto config = test::tiny_configs().front().config;
+/// Bytes of this process that are in memory.
+size_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  size_t total_pages = 0;
+  size_t resident_pages = 0;
+  statm >> total_pages >> resident_pages;
+  return resident_pages * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST_CASE("a cache takes memory as it grows, not when it is made", "[engine][cpu]") {
+  const auto config = test::tiny_configs().front().config;
   const auto model = std::make_shared<const test::TinyModel>(config);
   CpuUnderTest cpu(1);
   const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
-  // 4 layers * 2 * 36 floats * 2^31 positions: 2.5 TB of address space fit in 47 bits, so a
-  // reservation succeeds and costs nothing until it is written.
-  const auto cache = test::value_of(engine->make_cache({0, 4}, INT32_MAX));
-  CHECK(cache->capacity() == INT32_MAX);
+  constexpr int32_t kGibibyte = (1 << 30) / (4 * 2 * 36 * sizeof(float));  // in positions
+  const size_t before = resident_bytes();
+  const auto cache = test::value_of(engine->make_cache({0, 4}, kGibibyte));
+  const auto tokens = test::tiny_tokens(20, config.vocab_size);
+  const Slice slice{.cache = cache.get(), .tokens = tokens, .rows = Rows::kNone};
+  test::value_of(engine->forward({&slice, 1}));
+  CHECK(cache->capacity() == kGibibyte);
+  CHECK(resident_bytes() - before < (1 << 26));
+}
+
+TEST_CASE("a cache that fits no address space is out of memory", "[engine][cpu]") {
+  auto config = test::tiny_configs().front().config;
+  config.head_size = 1 << 11;
+  config.rope_global.resize(1 << 10);
+  const auto model = std::make_shared<const test::TinyModel>(config);
+  CpuUnderTest cpu(1);
+  const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+  // 4 layers * 2 * 4,096 floats * 2^31 positions are 2^48 bytes, more than a process can address.
+  CHECK_FAILS_WITH(engine->make_cache({0, 4}, INT32_MAX), ErrorCode::kOutOfMemory);
+}
+
+TEST_CASE("a soft cap near zero makes attention uniform, a huge one changes nothing",
+          "[engine][cpu]") {
+  const auto logits = [](float scale, float cap) {
+    auto config = test::tiny_configs().front().config;
+    config.attention_scale = scale;
+    config.attention_softcap = cap;
+    const auto model = std::make_shared<const test::TinyModel>(config);
+    CpuUnderTest cpu(1);
+    const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+    return test::run_alone(*engine, test::mixed_sequences(config).front());
+  };
+  test::check_close(logits(0.2F, 1e-5F), logits(0, 0), /*tolerance=*/1e-4);
+  test::check_close(logits(0.2F, 1e4F), logits(0.2F, 0), /*tolerance=*/1e-4);
 }
 
 }  // namespace
