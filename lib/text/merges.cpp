@@ -29,13 +29,15 @@ Result<MergeRules> MergeRules::make(const TokenizerSpec& spec, const Vocabulary&
     const auto& [left, right] = spec.merges[rank];
     const int32_t left_id = vocabulary.find(left);
     const int32_t right_id = vocabulary.find(right);
-    const int32_t merged = vocabulary.find(left + right);
+    const std::string spelled = left + right;
+    const int32_t merged = vocabulary.find(spelled);
     if (left_id < 0 || right_id < 0 || merged < 0) {
-      return fail(ErrorCode::kCorrupt, "text: merge " + std::to_string(rank) + " ('" + left +
-                                           "' and '" + right + "') is not about known pieces");
+      return fail(ErrorCode::kCorrupt, "text: merge " + std::to_string(rank) + " of " +
+                                           std::to_string(spec.merges.size()) +
+                                           " is about a piece that the vocabulary lacks");
     }
     // Some files have merges that spell a control token; ordinary text must not become one.
-    if (vocabulary.find_text(left + right) < 0) continue;
+    if (vocabulary.find_text(spelled) < 0) continue;
     rules.rules_.emplace(pair_key(left_id, right_id), Rule{-static_cast<double>(rank), merged});
   }
   return rules;

@@ -65,8 +65,9 @@ Result<PreTokenizer> PreTokenizer::make(std::string_view name) {
     }
     return made;
   }
-  return fail(ErrorCode::kUnsupported,
-              "text: unknown pre-tokenizer '" + std::string(name) + "' (known: " + known + ")");
+  return fail(ErrorCode::kUnsupported, "text: unknown pre-tokenizer '" +
+                                           std::string(name.substr(0, 64)) + "' (known: " + known +
+                                           ")");
 }
 
 std::vector<std::string_view> PreTokenizer::split(std::string_view text) const {
