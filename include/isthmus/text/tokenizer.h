@@ -60,7 +60,7 @@ struct EncodeOptions {
 class Tokenizer {
  public:
   /// \returns kCorrupt for a vocabulary that contradicts itself (sizes, ids, merges of unknown
-  /// pieces), kUnsupported for an unknown pre-tokenizer, named.
+  /// pieces, special tokens that are not UTF-8), kUnsupported for an unknown pre-tokenizer, named.
   [[nodiscard]] static Result<Tokenizer> make(TokenizerSpec spec);
 
   Tokenizer(Tokenizer&&) noexcept;
