@@ -11,7 +11,10 @@ used, with each family's own normaliser and pre-tokenizer. The ids come from the
     <vocabulary>.json   {"spec": a TokenizerSpec, "ids": one list for each string, "special_ids": [index of a string,
                         its ids with control tokens recognised] where these differ}
     smollm2.json        the same for SmolLM2's own vocabulary, which is not stored, and conversations with it
-    chat.json           conversations written by each family's chat template, and their ids
+    chat.json           conversations written by the templates below, and their ids
+
+The templates below were written for this file, after how the families' own work; only SmolLM2's is the published one,
+from its GGUF file.
 
 transformers reads SmolLM2's vocabulary from the GGUF file, but not the step of its pre-tokenizer that isolates digits;
 here it is put back (compare `SMOLLM` with the published tokenizer.json).

@@ -29,7 +29,7 @@ Ids joined(std::initializer_list<Ids> parts) {
   return all;
 }
 
-TEST_CASE("whole conversations get the ids of the families' own templates", "[text][chat]") {
+TEST_CASE("whole conversations get the ids of a template of the same family", "[text][chat]") {
   for (const auto& item : golden_json("chat")) {
     CAPTURE(item.dump());
     const Tokenizer tokenizer = golden_tokenizer(item.at("vocabulary"));
