@@ -87,7 +87,9 @@ function(isthmus_add_tool name)
   target_link_libraries(${name} PRIVATE ${arg_DEPS})
   target_compile_definitions(${name} PRIVATE ISTHMUS_VERSION="${PROJECT_VERSION}")
   isthmus_compile_options(${name})
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  # An installed tool finds libtorch where the build found it.
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin
+                                           INSTALL_RPATH_USE_LINK_PATH ON)
   install(TARGETS ${name} RUNTIME)
 endfunction()
 
