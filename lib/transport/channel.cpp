@@ -221,7 +221,7 @@ Channel::Channel(Channel&&) noexcept = default;
 Channel& Channel::operator=(Channel&&) noexcept = default;
 Channel::~Channel() = default;
 
-Status Channel::send(Message message) {
+Status Channel::send(const Message& message) {
   try {
     if (!put_message(impl_->live_link().socket, message)) {
       return fail(ErrorCode::kBusy, "transport: " + std::to_string(kQueueMessages) +

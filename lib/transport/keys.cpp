@@ -84,9 +84,12 @@ std::filesystem::path home_folder() {
 KeyPair generate_keys() {
   KeyText public_key{};
   KeyText secret_key{};
-  if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
-    throw std::logic_error("keys: this libzmq was built without curve");
-  }
+  do {
+    if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
+      throw std::logic_error("keys: this libzmq was built without curve");
+    }
+    // A key that starts like an option would be mistaken for one on a command line.
+  } while (public_key.front() == '-');
   return {public_key.data(), secret_key.data()};
 }
 

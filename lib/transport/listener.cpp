@@ -153,7 +153,7 @@ Result<std::optional<Incoming>> Listener::receive(milliseconds timeout) {
   }
 }
 
-Status Listener::send(const Peer& to, Message message) {
+Status Listener::send(const Peer& to, const Message& message) {
   const auto undeliverable = [] {
     return fail(ErrorCode::kBusy, "transport: the client has gone or does not read its answers");
   };

@@ -53,7 +53,7 @@ class Channel {
   ~Channel();
 
   /// \returns kBusy when the outgoing queue is full.
-  [[nodiscard]] Status send(Message message);
+  [[nodiscard]] Status send(const Message& message);
 
   /// The next message, or nothing when `timeout` passes first.
   /// \returns kServerLost when the connection broke (once for each break; the channel goes on
@@ -123,7 +123,7 @@ class Listener {
 
   /// Never blocks; an answer to a peer that has gone or does not read is dropped. \returns kBusy
   /// then.
-  [[nodiscard]] Status send(const Peer& to, Message message);
+  [[nodiscard]] Status send(const Peer& to, const Message& message);
 
   [[nodiscard]] uint64_t dropped_messages() const;
 

@@ -69,6 +69,11 @@ TEST_CASE("keys are 40 characters of z85, and nothing else is", "[transport][key
   CHECK_FALSE(is_key(std::string(40, '#')));  // 85^5 - 1 does not fit 32 bits
 }
 
+TEST_CASE("no public key looks like a command line's option", "[transport][keys]") {
+  // One random key in 85 would; 800 without any happen by chance once in 13,000 runs.
+  for (int i = 0; i < 800; ++i) REQUIRE(generate_keys().public_key.front() != '-');
+}
+
 TEST_CASE("keys are made once, in private, and stay", "[transport][keys]") {
   const TempFolder folder;
   const path file = folder.path() / "a" / "b" / "client.key";
