@@ -107,4 +107,8 @@ function(isthmus_add_test name)
   add_test(NAME ${name} COMMAND ${target} ${arg_ARGS})
   # 4 is the exit code of a test binary that found nothing it could run here (test/support/catch.h).
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 4)
+  if(ISTHMUS_SANITIZE MATCHES "thread")
+    set_property(TEST ${name} APPEND PROPERTY
+                 ENVIRONMENT "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/test/support/tsan.supp")
+  endif()
 endfunction()
