@@ -13,7 +13,7 @@ import sys
 FORBIDDEN = re.compile(
     r"^(abort|exit|_exit|_Exit|quick_exit|stdout|stderr|"
     r"(__)?v?f?printf(_chk)?|puts|fputs|putchar|putc|fputc|perror|"
-    r"std::(cout|cerr|clog|wcout|wcerr|exit|abort)|std::ios_base::Init::.*)(@.*)?$")
+    r"std::(cout|cerr|clog|wcout|wcerr|exit|abort))(@.*)?$")
 
 
 def references(library):
