@@ -1,4 +1,4 @@
-// A cursor over borrowed bytes that never reads past their end.
+// A cursor over the bytes of a GGUF file that never reads past their end.
 #pragma once
 
 #include <isthmus/core/error.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace isthmus::model {
+namespace isthmus::model::gguf {
 
 static_assert(std::endian::native == std::endian::little, "numbers are read as they lie in files");
 
@@ -59,4 +59,4 @@ class ByteReader {
   size_t position_ = 0;
 };
 
-}  // namespace isthmus::model
+}  // namespace isthmus::model::gguf

@@ -1,6 +1,8 @@
 // A Hugging Face folder as a model: config.json, tokenizer.json and its companions, and safetensors
 // in one file or in several with an index.
 #include <algorithm>
+#include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -25,28 +27,36 @@ using std::filesystem::path;
 constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
-Result<json> read_json(const path& file) {
-  ISTHMUS_ASSIGN(const auto mapped, MappedFile::open(file));
-  return parse_json(mapped.bytes(), file.filename().string());
+// Nothing for a file that is not there.
+Result<std::optional<MappedFile>> map_if_there(const path& file) {
+  auto mapped = MappedFile::open(file);
+  if (!mapped && mapped.error().code == ErrorCode::kNotFound) return std::optional<MappedFile>();
+  if (!mapped) return propagate(std::move(mapped));
+  return std::optional(std::move(*mapped));
 }
 
 // An empty object for a file that is not there.
-Result<json> read_optional_json(const path& file) {
-  auto document = read_json(file);
-  if (!document && document.error().code == ErrorCode::kNotFound) return json::object();
-  return document;
+Result<json> read_json_if_there(const path& file) {
+  ISTHMUS_ASSIGN(const auto mapped, map_if_there(file));
+  if (!mapped) return json::object();
+  return parse_json(mapped->bytes(), file.filename().string());
+}
+
+Result<json> read_config_json(const path& folder) {
+  ISTHMUS_ASSIGN(const auto mapped, MappedFile::open(folder / "config.json"));
+  return parse_json(mapped.bytes(), "config.json");
 }
 
 Result<text::TokenizerSpec> read_tokenizer(const path& folder, const json& config) {
   HfTokenizerFiles files;
-  auto tokenizer = read_json(folder / "tokenizer.json");
-  if (!tokenizer && tokenizer.error().code == ErrorCode::kNotFound) return text::TokenizerSpec();
-  ISTHMUS_ASSIGN(files.tokenizer, std::move(tokenizer));
-  ISTHMUS_ASSIGN(files.tokenizer_config, read_optional_json(folder / "tokenizer_config.json"));
-  ISTHMUS_ASSIGN(files.generation_config, read_optional_json(folder / "generation_config.json"));
+  ISTHMUS_ASSIGN(files.tokenizer, read_json_if_there(folder / "tokenizer.json"));
+  if (files.tokenizer.empty()) return text::TokenizerSpec();
+  ISTHMUS_ASSIGN(files.tokenizer_config, read_json_if_there(folder / "tokenizer_config.json"));
+  ISTHMUS_ASSIGN(files.generation_config, read_json_if_there(folder / "generation_config.json"));
   files.config = config;
   ISTHMUS_ASSIGN(auto spec, read_hf_tokenizer(files));
-  if (const auto jinja = MappedFile::open(folder / "chat_template.jinja")) {
+  ISTHMUS_ASSIGN(const auto jinja, map_if_there(folder / "chat_template.jinja"));
+  if (jinja) {
     const auto bytes = jinja->bytes();
     spec.chat_template.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
@@ -56,7 +66,7 @@ Result<text::TokenizerSpec> read_tokenizer(const path& folder, const json& confi
 // Which shard has which tensor, as the index says. Empty without an index.
 Result<std::unordered_map<std::string, std::string>> read_index(const path& folder) {
   std::unordered_map<std::string, std::string> shards;
-  ISTHMUS_ASSIGN(const auto document, read_optional_json(folder / kIndex));
+  ISTHMUS_ASSIGN(const auto document, read_json_if_there(folder / kIndex));
   if (document.empty()) return shards;
   const JsonObject index(document, kIndex);
   ISTHMUS_ASSIGN(const auto map, index.object("weight_map"));
@@ -139,7 +149,7 @@ Result<std::vector<Tensor>> rename(std::vector<Tensor> tensors, const Architectu
 }  // namespace
 
 Result<std::shared_ptr<const ModelFile>> open_hf_folder(const path& folder) {
-  ISTHMUS_ASSIGN(const auto document, read_json(folder / "config.json"));
+  ISTHMUS_ASSIGN(const auto document, read_config_json(folder));
   ISTHMUS_ASSIGN(auto read, read_hf_config(document));
   ModelParts parts;
   ISTHMUS_ASSIGN(parts.tokenizer, read_tokenizer(folder, document));

@@ -158,9 +158,11 @@ bool is_byte_piece(std::string_view piece) {
   return piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
 }
 
-// The model's pieces, then the added ones, which win where an id is in both.
+// The model's pieces, then the added ones, which win where an id is in both. Gemma 3's tokenizer is
+// shared with its multimodal sizes and adds pieces that the text models have no rows for: such ids
+// are left out.
 Result<std::vector<Numbered>> read_numbered(const JsonObject& tokenizer, const JsonObject& model,
-                                            TokenizerKind kind) {
+                                            TokenizerKind kind, int32_t vocab_size) {
   std::vector<Numbered> pieces;
   ISTHMUS_ASSIGN(const auto vocab, model.object("vocab"));
   if (!vocab) return model.error(ErrorCode::kNotFound, "vocab", "is missing");
@@ -180,6 +182,7 @@ Result<std::vector<Numbered>> read_numbered(const JsonObject& tokenizer, const J
     ISTHMUS_ASSIGN(auto content, token.get<std::string>("content"));
     ISTHMUS_ASSIGN(const auto id, token.get<int32_t>("id"));
     ISTHMUS_ASSIGN(const auto special, token.get_or<bool>("special", false));
+    if (id >= vocab_size) continue;
     pieces.push_back(
         {std::move(content), id, special ? TokenKind::kControl : TokenKind::kUserDefined});
   }
@@ -188,8 +191,9 @@ Result<std::vector<Numbered>> read_numbered(const JsonObject& tokenizer, const J
 
 // Ids without a piece become unused ones; a file with more holes than pieces is refused, so that a
 // few bytes cannot ask for much memory.
-Status read_pieces(const JsonObject& tokenizer, const JsonObject& model, TokenizerSpec& spec) {
-  ISTHMUS_ASSIGN(auto numbered, read_numbered(tokenizer, model, spec.kind));
+Status read_pieces(const JsonObject& tokenizer, const JsonObject& model, int32_t vocab_size,
+                   TokenizerSpec& spec) {
+  ISTHMUS_ASSIGN(auto numbered, read_numbered(tokenizer, model, spec.kind, vocab_size));
   size_t size = 0;
   for (const Numbered& entry : numbered) {
     if (entry.id < 0) return model.error(ErrorCode::kCorrupt, "vocab", "has a negative id");
@@ -346,7 +350,9 @@ Result<TokenizerSpec> read_hf_tokenizer(const HfTokenizerFiles& files) {
     ISTHMUS_TRY(read_byte_bpe_split(tokenizer, spec));
     ISTHMUS_TRY(read_byte_bpe_normalizer(tokenizer, spec));
   }
-  ISTHMUS_TRY(read_pieces(tokenizer, *model, spec));
+  ISTHMUS_ASSIGN(const auto vocab_size,
+                 JsonObject(files.config, "config.json").get<int32_t>("vocab_size"));
+  ISTHMUS_TRY(read_pieces(tokenizer, *model, vocab_size, spec));
   ISTHMUS_TRY(read_merges(*model, spec));
   ISTHMUS_TRY(read_special_ids(files, spec));
   ISTHMUS_ASSIGN(spec.chat_template, read_chat_template(files.tokenizer_config));

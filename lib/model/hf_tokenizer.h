@@ -7,11 +7,12 @@
 
 namespace isthmus::model {
 
-/// The documents a tokenizer is read from; all but the first may be empty objects.
+/// The documents a tokenizer is read from; the settings and the generation config may be empty
+/// objects.
 struct HfTokenizerFiles {
   nlohmann::json tokenizer;          ///< tokenizer.json: pieces, merges, how text is split
   nlohmann::json tokenizer_config;   ///< tokenizer_config.json: special pieces, chat template
-  nlohmann::json config;             ///< config.json: special ids
+  nlohmann::json config;             ///< config.json: vocab_size, special ids
   nlohmann::json generation_config;  ///< generation_config.json: ids that end a reply
 };
 

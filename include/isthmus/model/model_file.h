@@ -49,6 +49,7 @@ class ModelFile {
       const std::filesystem::path& path);
 
   [[nodiscard]] virtual const ModelConfig& config() const = 0;
+  /// No pieces when the model comes without a vocabulary.
   [[nodiscard]] virtual const text::TokenizerSpec& tokenizer() const = 0;
   [[nodiscard]] virtual std::span<const Tensor> tensors() const = 0;
 

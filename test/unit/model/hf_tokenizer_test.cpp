@@ -128,7 +128,10 @@ TEST_CASE("merges, normalizer and added pieces read in all their forms", "[model
   tokenizer["model"]["ignore_merges"] = true;
   tokenizer["normalizer"] = sequence("normalizers", {{{"type", "NFC"}}});
   tokenizer["added_tokens"].push_back({{"id", 8}, {"content", "<tool>"}, {"special", false}});
-  const TokenizerSpec spec = value_of(read(tokenizer));
+  json config = tiny_hf_config();
+  config["vocab_size"] = 12;
+  const TokenizerSpec spec =
+      value_of(read_hf_tokenizer({tokenizer, json::object(), config, json::object()}));
   CHECK(spec.merges == Merges{{"a", "b"}});
   CHECK(spec.ignore_merges);
   CHECK(spec.normalize_nfc);
@@ -137,6 +140,12 @@ TEST_CASE("merges, normalizer and added pieces read in all their forms", "[model
   CHECK(spec.kinds[8] == TokenKind::kUserDefined);
   CHECK(spec.kinds[6] == TokenKind::kUnused);
   CHECK(spec.pieces[6] != spec.pieces[7]);
+}
+
+TEST_CASE("added pieces without a row in the model are left out", "[model][hf][tokenizer]") {
+  json tokenizer = tiny_hf_tokenizer();
+  tokenizer["added_tokens"].push_back({{"id", 6}, {"content", "<image>"}, {"special", true}});
+  CHECK(value_of(read(tokenizer)).pieces.size() == 6);
 }
 
 TEST_CASE("bos goes in front when the template or the settings say so", "[model][hf][tokenizer]") {
