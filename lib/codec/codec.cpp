@@ -64,7 +64,7 @@ float row_scale(std::span<const float> row) {
 void encode_row(Format format, std::span<const float> row, std::byte* to) {
   switch (format) {
     case Format::kF32:
-      std::memcpy(to, row.data(), row.size_bytes());
+      for (const float value : row) to = put(to, value);
       return;
     case Format::kBf16:
       for (const float value : row) to = put(to, kernels::bf16_from_float(value));
@@ -82,7 +82,7 @@ bool decode_row(Format format, const std::byte* from, std::span<float> row) {
   uint16_t bits = 0;
   switch (format) {
     case Format::kF32:
-      std::memcpy(row.data(), from, row.size_bytes());
+      for (float& value : row) from = get(from, value);
       return true;
     case Format::kBf16:
       for (float& value : row) {
