@@ -49,15 +49,17 @@ const std::byte* get(const std::byte* from, T& value) {
   return from + sizeof value;
 }
 
-/// The power of two that brings the row's largest magnitude into [2^14, 2^15): half a binade below
-/// fp16's largest number, so that rounding cannot overflow, and 28 binades above its smallest
-/// normal one. A power of two keeps the division exact. Not below float's smallest normal number:
-/// rows that tiny are on a coarser grid than fp16's anyway.
+/// The power of two that brings the row's largest magnitude, rounded as fp16 will round it, into
+/// [2^14, 2^15): a binade below fp16's largest numbers, and 28 binades above its smallest normal
+/// one. A power of two keeps the division exact, and looking at the rounded magnitude gives a row
+/// that has been decoded the same scale again. Not below float's smallest normal number: rows that
+/// tiny are on a coarser grid than fp16's anyway.
 float row_scale(std::span<const float> row) {
+  constexpr float kRoundsToOne = 0x1.ffep-1F;  // in 11 significant bits
   float largest = 0;
   for (const float value : row) largest = std::max(largest, std::abs(value));
   int exponent = 0;
-  std::frexp(largest, &exponent);
+  if (std::frexp(largest, &exponent) >= kRoundsToOne) ++exponent;
   return std::ldexp(1.0F, std::max(exponent - 15, -126));
 }
 

@@ -21,7 +21,7 @@ enum class Format : uint8_t {
   kF32,   ///< bit-exact
   kBf16,  ///< rounded to nearest: off by at most 2^-8 of the number, unless that is subnormal
   kF16,   ///< rounded to nearest relative to the row's largest magnitude m: off by at most 2^-11 of
-          ///< a number that is at least 2^-28 m, and by at most 2^-39 m below that
+          ///< the number or 2^-38 m, whichever is more
 };
 
 /// How a boundary is encoded; agreed on when a session opens. Its text form is "f32", "bf16" or
