@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <system_error>
 
 #include "authenticator.h"
 #include "host.h"
@@ -128,6 +129,9 @@ Result<Listener> Listener::bind(const ListenerOptions& options) {
   } catch (const zmq::error_t& error) {
     const std::string what = "cannot bind " + options.host + ':' + std::to_string(options.port);
     return zmq_failure(what.c_str(), error);
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::kOutOfMemory,
+                std::string("transport: cannot start the authenticator's thread: ") + error.what());
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <isthmus/transport/channel.h>
+#include <algorithm>
 #include <chrono>
 #include <initializer_list>
 #include <optional>
@@ -20,8 +21,10 @@ inline constexpr int kHandshakeMs = 10'000;
 
 class Deadline {
  public:
+  /// A timeout of more than a year counts as a year.
   explicit Deadline(std::chrono::milliseconds timeout)
-      : end_(std::chrono::steady_clock::now() + timeout) {}
+      : end_(std::chrono::steady_clock::now() +
+             std::min<std::chrono::milliseconds>(timeout, std::chrono::years(1))) {}
   /// Rounded up, so that waiting this long reaches the deadline; never negative.
   [[nodiscard]] std::chrono::milliseconds remaining() const;
   [[nodiscard]] bool passed() const { return std::chrono::steady_clock::now() >= end_; }

@@ -82,6 +82,13 @@ TEST_CASE("receiving ends with nothing when nothing comes", "[transport][channel
   CHECK(std::chrono::steady_clock::now() - begin >= 2 * timeout);
 }
 
+TEST_CASE("a timeout may be as long as there are numbers for", "[transport][channel]") {
+  EchoServer server(open_listener());
+  Channel channel = connected(client_of(server.address()));
+  value_of(channel.send(message_of("hello")));
+  CHECK(value_of(channel.receive(milliseconds::max())).has_value());
+}
+
 TEST_CASE("ipv6 addresses work", "[transport][channel]") {
   ListenerOptions options = open_listener();
   options.host = "::1";

@@ -224,5 +224,16 @@ TEST_CASE("a last message is delivered although the channel is destroyed", "[tra
   CHECK(text_of(received(listener).message.envelope) == "close");
 }
 
+TEST_CASE("a last answer is delivered although the listener is destroyed", "[transport][lost]") {
+  std::optional<Listener> listener(value_of(Listener::bind(open_listener())));
+  Channel channel = connected(client_of(listener->address()));
+  value_of(channel.send(message_of("stop")));
+  const Incoming incoming = received(*listener);
+  value_of(listener->send(incoming.from, {bytes_of("stopped"), noise(1UL << 20U)}));
+  listener.reset();
+  CHECK(text_of(received(channel).envelope) == "stopped");
+  CHECK_FAILS_WITH(channel.receive(kPatience), ErrorCode::kServerLost);
+}
+
 }  // namespace
 }  // namespace isthmus::transport
