@@ -164,8 +164,8 @@ TEST_CASE("a broken allow-list names the line", "[transport][keys]") {
   const TempFolder folder;
   const path file = folder.path() / "allowed";
   const std::string key = generate_keys().public_key;
-  const std::string bad = GENERATE_COPY(key.substr(0, 39), key + key, std::string("hello"), key + '\0',
-                                        std::string(40, '~'));
+  const std::string bad = GENERATE_COPY(key.substr(0, 39), key + key, std::string("hello"),
+                                        key + '\0', std::string(40, '~'));
   write_file(file, key + "\n\n" + bad + "\n");
   const auto keys = load_allow_list(file);
   CHECK_FAILS_WITH(keys, ErrorCode::kCorrupt);
