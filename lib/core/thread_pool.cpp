@@ -1,13 +1,21 @@
 #include <isthmus/core/thread_pool.h>
 
 #include <algorithm>
+#include <system_error>
 
 namespace isthmus {
 
 ThreadPool::ThreadPool(size_t thread_count) {
   if (thread_count == 0) thread_count = std::max(1U, std::thread::hardware_concurrency());
+  thread_count = std::min(thread_count, kMaxThreads);
   workers_.reserve(thread_count - 1);
-  for (size_t i = 1; i < thread_count; ++i) workers_.emplace_back([this, i] { work(i); });
+  for (size_t i = 1; i < thread_count; ++i) {
+    try {
+      workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error&) {
+      break;
+    }
+  }
 }
 
 ThreadPool::~ThreadPool() {

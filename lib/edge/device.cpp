@@ -4,6 +4,7 @@
 #include <isthmus/model/model_file.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "device_impl.h"
 #include "pipeline.h"
@@ -18,6 +19,11 @@ Status check_placement(const DeviceOptions& options, int32_t layer_count) {
                 "edge: " + std::string(name) + " is " + std::to_string(value) + ", must be in [" +
                     std::to_string(low) + ", " + std::to_string(layer_count) + "] for this model");
   };
+  if (options.threads > ThreadPool::kMaxThreads) {
+    return fail(ErrorCode::kInvalidArgument, "edge: threads is " + std::to_string(options.threads) +
+                                                 ", must be at most " +
+                                                 std::to_string(ThreadPool::kMaxThreads));
+  }
   if (options.tail && !options.cut)
     return fail(ErrorCode::kInvalidArgument, "edge: a tail needs a cut");
   if (options.cut && (*options.cut < 0 || *options.cut > layer_count))
@@ -38,6 +44,26 @@ model::Part part_for(const DeviceOptions& options, int32_t layer_count) {
 }
 
 }  // namespace
+
+Status SessionOptions::validate() const {
+  if (max_tokens < 1) {
+    return fail(ErrorCode::kInvalidArgument,
+                "edge: max_tokens is " + std::to_string(max_tokens) + ", must be at least 1");
+  }
+  constexpr std::chrono::milliseconds kDay = std::chrono::hours(24);
+  const std::pair<std::string_view, std::chrono::milliseconds> timeouts[] = {
+      {"connect_timeout", connect_timeout},
+      {"request_timeout", request_timeout},
+      {"reconnect_timeout", reconnect_timeout}};
+  for (const auto& [name, value] : timeouts) {
+    if (value.count() < 1 || value > kDay) {
+      return fail(ErrorCode::kInvalidArgument, "edge: " + std::string(name) + " is " +
+                                                   std::to_string(value.count()) +
+                                                   " ms, must be in [1 ms, 1 day]");
+    }
+  }
+  return {};
+}
 
 Result<Device> Device::load(const DeviceOptions& options) {
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(options.model));
@@ -60,11 +86,7 @@ Result<Device> Device::load(const DeviceOptions& options) {
 }
 
 Result<Session> Device::open_session(const SessionOptions& options) {
-  if (options.max_tokens < 1) {
-    return fail(
-        ErrorCode::kInvalidArgument,
-        "edge: max_tokens is " + std::to_string(options.max_tokens) + ", must be at least 1");
-  }
+  ISTHMUS_TRY(options.validate());
   std::unique_ptr<Pipeline> pipeline;
   if (impl_->cut) {
     ISTHMUS_ASSIGN(pipeline,

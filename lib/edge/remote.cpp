@@ -1,6 +1,9 @@
 #include "remote.h"
 
+#include <isthmus/core/random.h>
+
 #include <algorithm>
+#include <array>
 #include <thread>
 #include <utility>
 
@@ -25,6 +28,42 @@ Status status_of(const wire::Body& body) {
   return {};
 }
 
+/// Tokens the server holds once a step or a truncation has been carried out.
+int32_t length_after(const wire::Body& request) {
+  if (const auto* step = std::get_if<wire::Step>(&request)) {
+    return static_cast<int32_t>(step->position + step->token_count);
+  }
+  return static_cast<int32_t>(std::get<wire::Truncate>(request).length);
+}
+
+/// Whether an answer belongs to this very request and has the only outcome it can have. The server
+/// is not trusted to be right about anything that the device computes with.
+Status check_carried_out(const wire::Body& request, const wire::Body& answer) {
+  const auto fields = [](const auto& body) -> std::array<uint64_t, 3> {
+    if constexpr (requires {
+                    body.session;
+                    body.sequence;
+                    body.length;
+                  }) {
+      return {body.session, body.sequence, body.length};
+    } else if constexpr (requires {
+                           body.session;
+                           body.sequence;
+                         }) {
+      return {body.session, body.sequence, 0};
+    } else {
+      return {};
+    }
+  };
+  std::array<uint64_t, 3> expected = std::visit(fields, request);
+  expected[2] = static_cast<uint64_t>(length_after(request));
+  const bool same_kind = std::holds_alternative<wire::Step>(request)
+                             ? std::holds_alternative<wire::StepResult>(answer)
+                             : std::holds_alternative<wire::Truncated>(answer);
+  if (same_kind && std::visit(fields, answer) == expected) return {};
+  return fail(ErrorCode::kCorrupt, "edge: the server's answer does not belong to the request");
+}
+
 template <typename Expected, typename P>
 Result<Expected> expect(const P& answer) {
   ISTHMUS_TRY(status_of(answer.body));
@@ -40,25 +79,26 @@ Remote::Remote(transport::Channel channel, const SessionOptions& options)
       reconnect_timeout_(options.reconnect_timeout) {}
 
 Result<std::unique_ptr<Remote>> Remote::open(const transport::ChannelOptions& channel_options,
-                                             const SessionOptions& options,
-                                             const wire::Open& open) {
+                                             const SessionOptions& options, wire::Open open) {
   ISTHMUS_ASSIGN(transport::Channel channel,
                  transport::Channel::connect(channel_options, options.connect_timeout));
   std::unique_ptr<Remote> remote(new Remote(std::move(channel), options));
+  // The number is ours from here on: whatever happens, the destructor closes the session.
+  do {
+    remote->session_ = SystemRandom().next_u64();
+  } while (remote->session_ == 0);
+  open.session = remote->session_;
   ISTHMUS_ASSIGN(const Parcel answer, remote->call({open, {}}));
   ISTHMUS_ASSIGN(remote->opened_, expect<wire::Opened>(answer));
-  if (remote->opened_.max_tokens == 0 || remote->opened_.max_tokens > open.max_tokens ||
-      remote->opened_.max_step_tokens == 0) {
-    return fail(ErrorCode::kCorrupt, "edge: the server's limits make no sense");
+  if (remote->opened_.session != open.session || remote->opened_.max_tokens > open.max_tokens) {
+    return fail(ErrorCode::kCorrupt, "edge: the server opened another session than asked for");
   }
   return remote;
 }
 
 Remote::~Remote() {
-  if (opened_.session == 0 || in_doubt_) return;
   const transport::Message close{
-      wire::encode({.request_id = next_request_, .body = wire::Close{.session = opened_.session}}),
-      {}};
+      wire::encode({.request_id = next_request_, .body = wire::Close{.session = session_}}), {}};
   // Best effort: a session that is not closed expires on the server.
   if (channel_.send(close)) (void)channel_.receive(kCloseWait);
 }
@@ -86,7 +126,7 @@ Result<Remote::Parcel> Remote::call_in_sequence(Parcel request) {
                     body.sequence;
                     body.session;
                   }) {
-      body.session = opened_.session;
+      body.session = session_;
       body.sequence = sequence_ + 1;
     }
   };
@@ -98,17 +138,11 @@ Result<Remote::Parcel> Remote::call_in_sequence(Parcel request) {
 Result<Remote::Parcel> Remote::settle() {
   if (!in_doubt_) return Parcel{};
   ISTHMUS_ASSIGN(Parcel answer, call(*in_doubt_));
-  in_doubt_.reset();
-  const auto record = [&](const auto& body) {
-    if constexpr (requires {
-                    body.sequence;
-                    body.length;
-                  }) {
-      sequence_ = body.sequence;
-      length_ = static_cast<int32_t>(body.length);
-    }
-  };
-  std::visit(record, answer.body);
+  const Parcel request = *std::exchange(in_doubt_, std::nullopt);
+  if (std::holds_alternative<wire::Failure>(answer.body)) return answer;
+  ISTHMUS_TRY(check_carried_out(request.body, answer.body));
+  ++sequence_;
+  length_ = length_after(request.body);
   return answer;
 }
 

@@ -25,10 +25,9 @@ struct StepAnswer {
 /// repetition with its stored answer, settles it.
 class Remote {
  public:
-  /// Connects and opens a session.
+  /// Connects and opens a session; its number is drawn here.
   [[nodiscard]] static Result<std::unique_ptr<Remote>> open(
-      const transport::ChannelOptions& channel, const SessionOptions& options,
-      const wire::Open& open);
+      const transport::ChannelOptions& channel, const SessionOptions& options, wire::Open open);
 
   /// Closes the session on the server; waits for the answer only briefly.
   ~Remote();
@@ -65,6 +64,7 @@ class Remote {
   std::chrono::milliseconds request_timeout_;
   std::chrono::milliseconds reconnect_timeout_;
   SteadyClock clock_;
+  uint64_t session_ = 0;
   wire::Opened opened_;
   uint64_t next_request_ = 1;
   uint64_t sequence_ = 0;  // of the last request that was answered

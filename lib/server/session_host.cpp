@@ -5,6 +5,7 @@
 #include <isthmus/wire/messages.h>
 
 #include <algorithm>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -76,6 +77,7 @@ size_t ServerOptions::max_payload_bytes(size_t hidden_size) const {
 struct SessionHost::Session {
   uint64_t id = 0;
   std::string client_key;
+  wire::Open open;
   codec::CodecSpec codec_up;
   codec::CodecSpec codec_down;
   wire::ReplyMode reply_mode = wire::ReplyMode::kToken;
@@ -116,6 +118,10 @@ class SessionHost::Handler {
   Result<Session*> find(uint64_t id) const;
   /// The stored answer when `sequence` is a repetition; nothing when it is the next one.
   Result<std::optional<Message>> replay(const Session& session, uint64_t sequence) const;
+  /// A stored answer under the id of this request.
+  Result<Message> repeat(const Message& stored) const;
+  /// The answer to an open of a session that exists.
+  Result<Message> reopen(Session& session, const wire::Open& open);
   Status check_open(const wire::Open& open) const;
   Status check_step(const Session& session, const wire::Step& step) const;
   engine::Slice slice_for(const Session& session, const wire::Step& step, const Matrix& rows) const;
@@ -127,12 +133,8 @@ class SessionHost::Handler {
 };
 
 SessionHost::SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
-                         RandomSource& random, EventSink on_event)
-    : engine_(engine),
-      options_(options),
-      clock_(clock),
-      random_(random),
-      on_event_(std::move(on_event)) {
+                         EventSink on_event)
+    : engine_(engine), options_(options), clock_(clock), on_event_(std::move(on_event)) {
   if (const Status valid = options_.validate(); !valid)
     throw std::invalid_argument(valid.error().message);
   if (!on_event_) on_event_ = [](const Event&) {};
@@ -148,15 +150,18 @@ Message SessionHost::handle(std::string_view client_key, const Message& message,
     ISTHMUS_ASSIGN(const wire::Envelope envelope, wire::decode(message.envelope));
     request.id = envelope.request_id;
     opens = std::holds_alternative<wire::Open>(envelope.body);
-    return std::visit(Handler(*this, request), envelope.body);
+    try {
+      return std::visit(Handler(*this, request), envelope.body);
+    } catch (const std::bad_alloc&) {
+      return fail(ErrorCode::kOutOfMemory, "server: no memory for this request");
+    }
   }();
   if (result) return std::move(*result);
   on_event_({.kind = opens ? Event::Kind::kRefused : Event::Kind::kFailed,
              .client = client_key,
              .detail = result.error().message});
-  std::string reason = result.error().message.substr(0, wire::kMaxTextBytes);
   return {wire::encode({.request_id = request.id,
-                        .body = wire::Failure{result.error().code, std::move(reason)}}),
+                        .body = wire::Failure{result.error().code, result.error().message}}),
           {}};
 }
 
@@ -178,9 +183,9 @@ void SessionHost::expire_idle() {
 }
 
 Result<SessionHost::Session*> SessionHost::Handler::find(uint64_t id) const {
-  const auto found = host_.sessions_.find(id);
   // Another client's session looks exactly like one that does not exist.
-  if (found == host_.sessions_.end() || found->second->client_key != request_.client_key) {
+  const auto found = host_.sessions_.find({std::string(request_.client_key), id});
+  if (found == host_.sessions_.end()) {
     return fail(ErrorCode::kUnknownSession, "server: no such session");
   }
   found->second->last_used = host_.clock_.now();
@@ -194,8 +199,12 @@ Result<std::optional<Message>> SessionHost::Handler::replay(const Session& sessi
     return fail(ErrorCode::kOutOfOrder, "server: sequence " + std::to_string(sequence) + " after " +
                                             std::to_string(session.sequence));
   }
-  ISTHMUS_ASSIGN(wire::Envelope envelope, wire::decode(session.answer.envelope));
-  return answer(std::move(envelope.body), session.answer.payload);
+  return repeat(session.answer);
+}
+
+Result<Message> SessionHost::Handler::repeat(const Message& stored) const {
+  ISTHMUS_ASSIGN(wire::Envelope envelope, wire::decode(stored.envelope));
+  return answer(std::move(envelope.body), stored.payload);
 }
 
 Status SessionHost::Handler::check_open(const wire::Open& open) const {
@@ -223,6 +232,8 @@ Status SessionHost::Handler::check_open(const wire::Open& open) const {
 }
 
 Result<Message> SessionHost::Handler::operator()(const wire::Open& open) {
+  const auto known = host_.sessions_.find({std::string(request_.client_key), open.session});
+  if (known != host_.sessions_.end()) return reopen(*known->second, open);
   ISTHMUS_TRY(check_open(open));
   auto session = std::make_unique<Session>();
   ISTHMUS_ASSIGN(session->codec_up, codec::CodecSpec::parse(open.codec_up));
@@ -235,9 +246,8 @@ Result<Message> SessionHost::Handler::operator()(const wire::Open& open) {
   session->reply_mode = open.reply_mode;
   session->client_key = request_.client_key;
   session->last_used = host_.clock_.now();
-  do {
-    session->id = host_.random_.next_u64();
-  } while (session->id == 0 || host_.sessions_.contains(session->id));
+  session->id = open.session;
+  session->open = open;
 
   const engine::EngineInfo info = host_.engine_.info();
   const wire::Opened opened{
@@ -253,8 +263,18 @@ Result<Message> SessionHost::Handler::operator()(const wire::Open& open) {
                    .session = session->id,
                    .client = request_.client_key,
                    .detail = detail});
-  host_.sessions_.emplace(session->id, std::move(session));
-  return answer(opened);
+  session->answer = answer(opened);
+  Message message = session->answer;
+  host_.sessions_.emplace(std::pair(session->client_key, session->id), std::move(session));
+  return message;
+}
+
+Result<Message> SessionHost::Handler::reopen(Session& session, const wire::Open& open) {
+  if (session.sequence > 0 || session.open != open) {
+    return fail(ErrorCode::kInvalidArgument, "server: the session's number is in use");
+  }
+  session.last_used = host_.clock_.now();
+  return repeat(session.answer);
 }
 
 Status SessionHost::Handler::check_step(const Session& session, const wire::Step& step) const {
@@ -320,8 +340,12 @@ Result<Message> SessionHost::Handler::operator()(const wire::Step& step) {
                                 .compute_us = microseconds(decoded, host_.clock_.now()),
                                 .codec_us = microseconds(start, decoded),
                                 .queue_us = microseconds(request_.arrived, start)};
-  Result<Message> finished =
-      finish_step(*session, step, outputs.front(), result, host_.clock_.now());
+  Result<Message> finished = fail(ErrorCode::kOutOfMemory, "server: no memory for an answer");
+  try {
+    finished = finish_step(*session, step, outputs.front(), result, host_.clock_.now());
+  } catch (const std::bad_alloc&) {
+    // `finished` says so already.
+  }
   // A step either happened with its answer or did not happen.
   if (!finished) ISTHMUS_TRY(session->cache->truncate(static_cast<int32_t>(step.position)));
   return finished;
@@ -371,7 +395,7 @@ Result<Message> SessionHost::Handler::operator()(const wire::Close& close) {
   ISTHMUS_ASSIGN(Session* const session, find(close.session));
   host_.on_event_(
       {.kind = Event::Kind::kClosed, .session = session->id, .client = request_.client_key});
-  host_.sessions_.erase(close.session);
+  host_.sessions_.erase({std::string(request_.client_key), close.session});
   return answer(wire::Closed{.session = close.session});
 }
 

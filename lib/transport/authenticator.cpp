@@ -66,9 +66,9 @@ void Authenticator::serve() noexcept {
       answer_one();
     } catch (const zmq::error_t& error) {
       if (error.num() == ETERM) break;
+      refuse_unanswered();
     } catch (const std::exception&) {
-      // Out of memory: this client gets no answer, and its handshake times out.
-      continue;
+      refuse_unanswered();
     }
   }
   requests_.close();
@@ -97,6 +97,12 @@ void Authenticator::answer_one() {
     requests_.send(zmq::buffer(reply[i]),
                    i + 1 < reply.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
   }
+}
+
+/// For when memory ran out halfway: the next receive fails until this request has an answer.
+void Authenticator::refuse_unanswered() noexcept {
+  zmq_send(requests_.handle(), "", 0,
+           ZMQ_DONTWAIT);  // an answer libzmq does not understand admits nobody
 }
 
 bool Authenticator::admits(const std::string& public_key) const {

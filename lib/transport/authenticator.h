@@ -25,6 +25,7 @@ class Authenticator {
  private:
   void serve() noexcept;
   void answer_one();
+  void refuse_unanswered() noexcept;
   [[nodiscard]] bool admits(const std::string& public_key) const;
 
   zmq::context_t& context_;

@@ -32,8 +32,8 @@ Result<std::string> text(const char* field, const std::string& bytes) {
                                          std::to_string(bytes.size()) + " bytes, the most is " +
                                          std::to_string(kMaxTextBytes));
   }
-  if (!is_utf8(bytes)) {
-    return fail(ErrorCode::kCorrupt, std::string("wire: ") + field + " is not utf-8");
+  if (!is_plain_text(bytes)) {
+    return fail(ErrorCode::kCorrupt, std::string("wire: ") + field + " is not plain utf-8");
   }
   return bytes;
 }
@@ -88,9 +88,11 @@ Result<Open> read(const v1::Open& from) {
   ISTHMUS_TRY(at_most("open.cut", from.cut(), from.tail()));
   ISTHMUS_TRY(at_most("open.tail", from.tail(), open.model.layer_count));
   ISTHMUS_TRY(at_least("open.max_tokens", from.max_tokens(), 1));
+  ISTHMUS_TRY(at_least("open.session", from.session(), 1));
   open.cut = from.cut();
   open.tail = from.tail();
   open.max_tokens = from.max_tokens();
+  open.session = from.session();
   ISTHMUS_ASSIGN(open.codec_up, text("open.codec_up", from.codec_up()));
   ISTHMUS_ASSIGN(open.codec_down, text("open.codec_down", from.codec_down()));
   ISTHMUS_ASSIGN(open.reply_mode, reply_mode(from.reply_mode()));

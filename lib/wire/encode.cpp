@@ -13,7 +13,7 @@ const std::string& checked(const std::string& text) {
     throw std::invalid_argument("wire: a text field has " + std::to_string(text.size()) +
                                 " bytes, the limit is " + std::to_string(kMaxTextBytes));
   }
-  if (!is_utf8(text)) throw std::invalid_argument("wire: a text field is not utf-8");
+  if (!is_plain_text(text)) throw std::invalid_argument("wire: a text field is not plain utf-8");
   return text;
 }
 
@@ -51,6 +51,7 @@ struct BodyWriter {
     to.set_codec_down(checked(from.codec_down));
     to.set_reply_mode(to_proto(from.reply_mode));
     to.set_max_tokens(from.max_tokens);
+    to.set_session(from.session);
   }
   void operator()(const Step& from) const {
     v1::Step& to = *envelope.mutable_step();

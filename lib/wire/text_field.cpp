@@ -6,17 +6,19 @@
 namespace isthmus::wire {
 namespace {
 
-/// Bytes of the UTF-8 character that `text` starts with; 0 when it starts with none.
+/// Bytes of the UTF-8 character that `text` starts with; 0 when it starts with none, or with a
+/// control character.
 size_t character_length(std::string_view text) {
   utf8proc_int32_t code_point = 0;
   const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                                        static_cast<utf8proc_ssize_t>(text.size()), &code_point);
-  return length > 0 ? static_cast<size_t>(length) : 0;
+  if (length <= 0 || utf8proc_category(code_point) == UTF8PROC_CATEGORY_CC) return 0;
+  return static_cast<size_t>(length);
 }
 
 }  // namespace
 
-bool is_utf8(std::string_view text) {
+bool is_plain_text(std::string_view text) {
   while (!text.empty()) {
     const size_t length = character_length(text);
     if (length == 0) return false;

@@ -1,4 +1,5 @@
-// Text that may travel: short and valid UTF-8.
+// Text that may travel: short, valid UTF-8, and one line. It ends up in logs and on terminals, so
+// it has no control characters.
 #pragma once
 
 #include <string>
@@ -6,10 +7,11 @@
 
 namespace isthmus::wire {
 
-[[nodiscard]] bool is_utf8(std::string_view text);
+/// Whether `text` is UTF-8 without control characters (C0, DEL, C1).
+[[nodiscard]] bool is_plain_text(std::string_view text);
 
-/// `text` cut to kMaxTextBytes between two characters, with a question mark for each byte that is
-/// not UTF-8.
+/// `text` cut to kMaxTextBytes between two characters, with a question mark for each control
+/// character and each byte that is not UTF-8.
 [[nodiscard]] std::string fit_text(std::string_view text);
 
 }  // namespace isthmus::wire

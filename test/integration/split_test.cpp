@@ -1,6 +1,9 @@
 // Device and server over real sockets, with tiny models: the split changes no token, whatever
 // happens to the connection.
+#include <isthmus/wire/messages.h>
+
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -189,6 +192,96 @@ TEST_CASE("refusals reach the caller by code", "[integration][errors]") {
     plain.server = address.to_string();
     edge::Device device = load_device(model.path(), 1);
     CHECK_FAILS_WITH(device.open_session(plain), ErrorCode::kInvalidArgument);
+  }
+}
+
+/// A server that opens any session and answers every other request with what `lie` makes of the
+/// truth.
+class LyingServer {
+ public:
+  explicit LyingServer(std::function<wire::Body(const wire::Body& request)> lie)
+      : lie_(std::move(lie)) {
+    transport::ListenerOptions options;
+    options.keys = transport::generate_keys();
+    options.allow_any_client = true;
+    transport::Listener listener = value_of(transport::Listener::bind(options));
+    address_ = listener.address();
+    thread_ = std::thread([this, bound = std::move(listener)]() mutable {
+      while (!stop_) {
+        const auto incoming = bound.receive(std::chrono::milliseconds(20));
+        if (!incoming || !*incoming) continue;
+        const auto request = wire::decode((*incoming)->message.envelope);
+        if (!request) continue;
+        const wire::Envelope reply{request->request_id, answer(request->body)};
+        (void)bound.send((*incoming)->from, {wire::encode(reply), {}});
+      }
+    });
+  }
+  ~LyingServer() {
+    stop_ = true;
+    thread_.join();
+  }
+  LyingServer(const LyingServer&) = delete;
+  LyingServer& operator=(const LyingServer&) = delete;
+  [[nodiscard]] const transport::ServerAddress& address() const { return address_; }
+
+ private:
+  wire::Body answer(const wire::Body& request) const {
+    if (const auto* open = std::get_if<wire::Open>(&request)) {
+      return wire::Opened{
+          .session = open->session, .max_tokens = open->max_tokens, .max_step_tokens = 64};
+    }
+    return lie_(request);
+  }
+
+  std::function<wire::Body(const wire::Body&)> lie_;
+  transport::ServerAddress address_;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+TEST_CASE("an answer that is not the request's is refused, whatever is wrong with it",
+          "[integration][hostile]") {
+  using Change = std::function<wire::Body(wire::StepResult)>;
+  const Change change = GENERATE(
+      Change([](wire::StepResult r) { return ++r.session, r; }),
+      Change([](wire::StepResult r) { return r.sequence += 40, r; }),
+      Change([](wire::StepResult r) { return r.length = 0x80000000U, r; }),
+      Change([](wire::StepResult r) { return --r.length, r; }),
+      Change([](wire::StepResult r) { return r.token = 256, r; }),
+      Change([](wire::StepResult r) { return r.token = -1, r; }),
+      Change([](wire::StepResult) { return wire::Pong{}; }), Change([](wire::StepResult r) {
+        return wire::Truncated{r.session, r.sequence, r.length};
+      }));
+  const TinyFolder model;
+  const LyingServer server([&](const wire::Body& request) -> wire::Body {
+    const auto* step = std::get_if<wire::Step>(&request);
+    if (step == nullptr) return wire::Failure{ErrorCode::kUnknownSession, "closed"};
+    return change({.session = step->session,
+                   .sequence = step->sequence,
+                   .length = step->position + step->token_count,
+                   .token = 7});
+  });
+  edge::Device device = load_device(model.path(), 1);
+  edge::Session session = value_of(device.open_session(session_options(server.address())));
+  CHECK_FAILS_WITH(session.say("hello"), ErrorCode::kCorrupt);
+  CHECK(session.length() <= 5);  // the prompt, where only the token was a lie
+}
+
+TEST_CASE("a session whose answer never came is closed all the same", "[integration][lost]") {
+  const TinyFolder model;
+  server::ServerOptions limits;
+  limits.max_sessions = 1;
+  const InProcessServer server(model.path(), limits);
+  RecordingProxy proxy(server.address().port);
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = session_options(through(proxy, server.address()));
+  options.request_timeout = std::chrono::milliseconds(200);
+  for (int round = 0; round < 3; ++round) {
+    edge::Session session = value_of(device.open_session(options));
+    proxy.hold(true);
+    CHECK_FAILS_WITH(session.say("hello"), ErrorCode::kTimeout);
+    proxy.hold(false);
   }
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <isthmus/core/clock.h>
-#include <isthmus/core/random.h>
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/edge/device.h>
 #include <isthmus/engine/cpu_engine.h>
@@ -88,7 +87,7 @@ class InProcessServer {
     model::Part part = whole_model(file_->config());
     part.embedding = false;
     engine_ = value_of(engine::load_cpu_engine(file_, part, pool_));
-    host_ = std::make_unique<server::SessionHost>(*engine_, limits_, clock_, random_);
+    host_ = std::make_unique<server::SessionHost>(*engine_, limits_, clock_);
     transport::ListenerOptions options;
     if (encrypted) options.keys = transport::generate_keys();
     options.insecure = !encrypted;
@@ -111,7 +110,6 @@ class InProcessServer {
  private:
   server::ServerOptions limits_;
   SteadyClock clock_;
-  SystemRandom random_;
   ThreadPool pool_{1};
   std::shared_ptr<const model::ModelFile> file_;
   std::unique_ptr<engine::Engine> engine_;

@@ -6,6 +6,7 @@
 #include <isthmus/transport/address.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "server_process.h"
@@ -162,6 +163,44 @@ TEST_CASE("a killed server is a typed error, and so is a turn after it", "[syste
   server.process().signal(SIGKILL);
   CHECK_FAILS_WITH(session.say("again", {.max_tokens = 2}), ErrorCode::kServerLost);
   CHECK_FAILS_WITH(session.say("again", {.max_tokens = 2}), ErrorCode::kServerLost);
+}
+
+TEST_CASE("a CUDA device that is not there is one clear line", "[system][tools]") {
+  if (std::filesystem::exists("/dev/nvidiactl")) return;  // there is one; check-gpu's tests use it
+  check_failure(test::run({kServer, "--model", kModel, "--device", "cuda"}), "cuda");
+}
+
+TEST_CASE("output that cannot be written is a failure", "[system][tools]") {
+  check_failure(
+      test::run({"sh", "-c",
+                 "exec \"$0\" --model \"$1\" --local --prompt hi --max-tokens 2 --json >/dev/full",
+                 kChat, kModel}),
+      "standard output");
+}
+
+TEST_CASE("values out of range are wrong usage", "[system][tools]") {
+  const std::vector<std::vector<std::string>> chats = {
+      {"--threads", "100000"},  {"--threads", "-1"},   {"--timeout", "nan"},
+      {"--timeout", "-5"},      {"--codec", "f31"},    {"--chat-format", "morse"},
+      {"--temperature", "-1"},  {"--max-tokens", "0"}, {"--context", "0"},
+      {"--precision", "vague"}, {"--stop", ""}};
+  for (const auto& flags : chats) {
+    CAPTURE(flags);
+    std::vector<std::string> words = {kChat, "--model", kModel, "--local", "--prompt", "hi"};
+    words.insert(words.end(), flags.begin(), flags.end());
+    CHECK(test::run(words).exit_code == 2);
+  }
+  CHECK(test::run({kChat, "--model", kModel, "--server", "nonsense", "--prompt", "hi"}).exit_code ==
+        2);
+  const std::vector<std::vector<std::string>> servers = {
+      {"--bind", "nonsense"},      {"--layers", "3"},      {"--max-sessions", "0"},
+      {"--threads", "5000000000"}, {"--device", "abacus"}, {"--precision", "vague"}};
+  for (const auto& flags : servers) {
+    CAPTURE(flags);
+    std::vector<std::string> words = {kServer, "--model", kModel};
+    words.insert(words.end(), flags.begin(), flags.end());
+    CHECK(test::run(words).exit_code == 2);
+  }
 }
 
 TEST_CASE("without encryption both sides must be told so", "[system][tools]") {

@@ -102,7 +102,7 @@ function(isthmus_add_tool name)
 endfunction()
 
 # isthmus_add_test(codec SOURCES frame_test.cpp DEPS isthmus::codec LABELS unit)
-# makes one Catch2 binary, test_codec, with one CTest entry per test case tag-filtered by Catch itself.
+# makes one Catch2 binary, test_codec, and one CTest entry, codec, that runs it.
 function(isthmus_add_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS")
   set(target test_${name})

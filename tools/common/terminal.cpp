@@ -13,6 +13,11 @@ int report(std::string_view tool, const Error& error) {
   return kExitFailed;
 }
 
+Status check_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
+  return fail(ErrorCode::kIo, "cannot write to standard output");
+}
+
 double peak_resident_mb() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

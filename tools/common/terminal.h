@@ -18,6 +18,9 @@ inline constexpr int kExitUsage = 2;
 /// Prints "<tool>: error: <message>" to stderr and returns kExitFailed.
 int report(std::string_view tool, const Error& error);
 
+/// Whether everything printed to standard output has been written. \returns kIo otherwise.
+[[nodiscard]] Status check_output();
+
 /// The most memory this process has had resident so far, in MB (10^6 bytes), touched pages of
 /// mapped files included.
 [[nodiscard]] double peak_resident_mb();

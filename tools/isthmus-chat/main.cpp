@@ -20,8 +20,11 @@ constexpr const char* kTool = "isthmus-chat";
 
 volatile std::sig_atomic_t interrupted = 0;
 
+// The first Ctrl-C ends the reply at the next token; a second one ends the program, whatever it
+// waits for.
 void interrupt(int) {
   interrupted = 1;
+  std::signal(SIGINT, SIG_DFL);
 }
 
 /// One conversation on the terminal or in a pipe.
@@ -38,6 +41,7 @@ class Chat {
     options.sampling.seed = flags_.seed ? *flags_.seed : SystemRandom().next_u64();
 
     interrupted = 0;
+    std::signal(SIGINT, interrupt);
     ISTHMUS_ASSIGN(const edge::Reply reply,
                    session_.generate(messages, options, [this](std::string_view piece) {
                      if (!flags_.json) show(piece);
@@ -95,7 +99,6 @@ class Chat {
 };
 
 Status run(const ChatFlags& flags) {
-  ISTHMUS_TRY(flags.generate.validate());
   ISTHMUS_ASSIGN(const edge::SessionOptions session_settings, session_options(flags));
   ISTHMUS_ASSIGN(edge::DeviceOptions device_settings, device_options(flags));
   const SteadyClock clock;
@@ -110,8 +113,8 @@ Status run(const ChatFlags& flags) {
   ISTHMUS_ASSIGN(edge::Session session, device->open_session(session_settings));
 
   Chat chat(session, flags, load_s);
-  std::signal(SIGINT, interrupt);
-  return flags.prompt ? chat.say(*flags.prompt) : chat.converse();
+  ISTHMUS_TRY(flags.prompt ? chat.say(*flags.prompt) : chat.converse());
+  return check_output();
 }
 
 int main(int argc, char** argv) {
@@ -123,9 +126,7 @@ int main(int argc, char** argv) {
   declare(app, flags);
   try {
     app.parse(argc, argv);
-    if (!flags.local && flags.server.empty()) throw CLI::RequiredError("--server or --local");
-    if (flags.local && (flags.cut || flags.tail))
-      throw CLI::ValidationError("--cut and --tail need --server");
+    check(flags);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }

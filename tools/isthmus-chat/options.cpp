@@ -1,6 +1,8 @@
 #include "options.h"
 
+#include <isthmus/core/thread_pool.h>
 #include <isthmus/model/model_file.h>
+#include <isthmus/transport/address.h>
 
 #include <algorithm>
 
@@ -15,6 +17,12 @@ Result<int32_t> default_cut(const std::filesystem::path& path) {
   const int32_t held =
       part.layers.empty() || part.layers.front().first > 0 ? 0 : part.layers.front().second;
   return held < layer_count ? held : std::max(1, layer_count / 10);
+}
+
+// An error as CLI11 wants it: its text, or nothing.
+template <typename T>
+std::string message(const Result<T>& result) {
+  return result ? std::string() : result.error().message;
 }
 
 }  // namespace
@@ -33,7 +41,8 @@ void declare(CLI::App& app, ChatFlags& flags) {
                  "say this, print the reply, and leave; a conversation when absent");
   app.add_option("--system", flags.system, "instructions that open the conversation");
   app.add_option("--chat-format", flags.chat_format,
-                 "raw, chatml, llama2, llama3, mistral, gemma or qwen");
+                 "raw, chatml, llama2, llama3, mistral, gemma or qwen")
+      ->check([](const std::string& name) { return message(text::parse_chat_format(name)); });
   app.add_flag("--raw", flags.raw, "send the prompt as it is, without a chat format");
   app.add_flag("--json", flags.json, "print one JSON object per reply instead of the text");
   app.add_option("--max-tokens", flags.generate.max_tokens, "longest reply")->capture_default_str();
@@ -55,9 +64,13 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_option("--context", flags.context, "tokens the conversation may have")
       ->capture_default_str();
   app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
+      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
       ->capture_default_str();
-  app.add_option("--precision", flags.precision, "exact")->capture_default_str();
+  app.add_option("--precision", flags.precision, "exact")
+      ->check(CLI::IsMember({"exact"}))
+      ->capture_default_str();
   app.add_option("--codec", flags.codec, "how activations cross: f32, bf16 or f16")
+      ->check([](const std::string& spec) { return message(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
   app.add_option("--timeout", flags.timeout_s, "seconds to wait for one answer of the server")
       ->capture_default_str();
@@ -65,12 +78,27 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_flag("--insecure", flags.insecure, "accept a server without a key");
 }
 
-Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
-  if (flags.precision != "exact") {
-    return fail(ErrorCode::kUnsupported, "--precision is '" + flags.precision + "', must be exact");
+void check(const ChatFlags& flags) {
+  if (!flags.local && flags.server.empty()) throw CLI::RequiredError("--server or --local");
+  if (flags.local && (flags.cut || flags.tail)) {
+    throw CLI::ValidationError("--cut and --tail need --server");
   }
-  edge::DeviceOptions options{
-      .model = flags.model, .cut = flags.cut, .tail = flags.tail, .threads = flags.threads};
+  if (!(flags.timeout_s >= 0.001 && flags.timeout_s <= 86400)) {
+    throw CLI::ValidationError("--timeout must be in [0.001, 86400] seconds");
+  }
+  if (flags.context < 1) throw CLI::ValidationError("--context must be at least 1");
+  if (const Status valid = flags.generate.validate(); !valid)
+    throw CLI::ValidationError(valid.error().message);
+  if (flags.local) return;
+  const auto address = transport::ServerAddress::parse(flags.server);
+  if (!address) throw CLI::ValidationError(address.error().message);
+}
+
+Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
+  edge::DeviceOptions options{.model = flags.model,
+                              .cut = flags.cut,
+                              .tail = flags.tail,
+                              .threads = static_cast<size_t>(flags.threads)};
   if (!flags.local && !options.cut) {
     ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
   }

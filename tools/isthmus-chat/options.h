@@ -22,8 +22,8 @@ struct ChatFlags {
   std::string chat_format;  // empty: as the model's template
   bool raw = false;
   bool json = false;
-  size_t threads = 0;
-  std::string precision = "exact";
+  int threads = 0;
+  std::string precision = "exact";  // the only one yet
   std::string codec = "f16";
   int32_t context = 2048;
   double timeout_s = 60;
@@ -33,8 +33,11 @@ struct ChatFlags {
   edge::GenerateOptions generate;
 };
 
-/// Declares every flag on `app`, bound to `flags`.
+/// Declares every flag on `app`, bound to `flags`. Parsing refuses values out of range.
 void declare(CLI::App& app, ChatFlags& flags);
+
+/// Refuses flags that contradict each other or are out of range. \throws CLI::ParseError
+void check(const ChatFlags& flags);
 
 /// What the flags mean for the library. \returns kInvalidArgument, and the errors of opening the
 /// model and the keys.

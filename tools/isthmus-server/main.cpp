@@ -1,6 +1,5 @@
 // isthmus-server: runs a model's later layers for devices that connect to it.
 #include <isthmus/core/clock.h>
-#include <isthmus/core/random.h>
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
 #include <isthmus/model/model_file.h>
@@ -47,18 +46,13 @@ Result<std::unique_ptr<engine::Engine>> load_engine(
   part.embedding = false;  // devices send activations, never tokens
   ProgressBar bar("loading");
   const engine::Progress progress = [&bar](double fraction) { bar.update(fraction); };
-  if (flags.device == "cpu") {
-    if (!flags.precision.empty() && flags.precision != "exact") {
-      return fail(ErrorCode::kUnsupported,
-                  "--precision is '" + flags.precision + "', --device cpu knows exact");
-    }
-    return engine::load_cpu_engine(file, part, pool, progress);
-  }
+  if (flags.device == "cpu") return engine::load_cpu_engine(file, part, pool, progress);
 #ifdef ISTHMUS_WITH_TORCH
-  return torch_engine::load_torch_engine(
-      file, part,
-      {.device = flags.device == "torch" ? "cpu" : flags.device, .precision = flags.precision},
-      progress);
+  return torch_engine::load_torch_engine(file, part,
+                                         {.device = flags.device == "torch" ? "cpu" : flags.device,
+                                          .precision = flags.precision,
+                                          .threads = flags.threads},
+                                         progress);
 #else
   return fail(ErrorCode::kUnsupported,
               "--device is '" + flags.device + "', this build without libtorch knows cpu");
@@ -92,12 +86,10 @@ void log_event(const server::Event& event) {
               event.client.empty() ? "-" : event.client, event.detail);
 }
 
-Status run(ServerFlags& flags) {
-  flags.limits.idle_timeout = std::chrono::seconds(flags.idle_timeout_s);
-  ISTHMUS_TRY(flags.limits.validate());
+Status run(const ServerFlags& flags) {
   const SteadyClock clock;
   const Clock::TimePoint start = clock.now();
-  ThreadPool pool(flags.threads);
+  ThreadPool pool(static_cast<size_t>(flags.threads));
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
 
@@ -114,8 +106,7 @@ Status run(ServerFlags& flags) {
       file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens,
       seconds_between(start, clock.now()));
 
-  SystemRandom random;
-  server::SessionHost host(*engine, flags.limits, clock, random, log_event);
+  server::SessionHost host(*engine, flags.limits, clock, log_event);
   ISTHMUS_TRY(server::serve(listener, host, flags.limits, clock, stop_requested));
   spdlog::info("event=stopped sessions={} dropped_messages={} peak_resident_mb={:.0f}",
                host.session_count(), listener.dropped_messages(), peak_resident_mb());
@@ -130,6 +121,7 @@ int main(int argc, char** argv) {
   declare(app, flags);
   try {
     app.parse(argc, argv);
+    check(flags);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }

@@ -1,5 +1,7 @@
 #include "options.h"
 
+#include <isthmus/core/thread_pool.h>
+
 #include <charconv>
 #include <string_view>
 
@@ -26,6 +28,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
   app.add_option("--precision", flags.precision,
                  "cpu: exact; torch: fp32; cuda: bf16, fp16 or fp32");
   app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
+      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
       ->capture_default_str();
   app.add_option("--max-sessions", flags.limits.max_sessions, "open conversations at a time")
       ->capture_default_str();
@@ -42,6 +45,24 @@ void declare(CLI::App& app, ServerFlags& flags) {
                "accept clients whose keys are not enrolled");
   app.add_flag("--insecure", flags.insecure, "no keys and no encryption");
   app.add_flag("--quiet", flags.quiet, "log warnings and errors only");
+}
+
+void check(ServerFlags& flags) {
+  flags.limits.idle_timeout = std::chrono::seconds(flags.idle_timeout_s);
+  const auto require = [](const auto& result) {
+    if (!result) throw CLI::ValidationError(result.error().message);
+  };
+  require(flags.limits.validate());
+  require(parse_bind(flags.bind));
+  if (!flags.layers.empty()) require(parse_layers(flags.layers));
+  if (flags.device != "cpu" && flags.device != "torch" && !flags.device.starts_with("cuda")) {
+    throw CLI::ValidationError("--device is '" + flags.device +
+                               "', must be cpu, torch or cuda[:N]");
+  }
+  if (flags.device == "cpu" && !flags.precision.empty() && flags.precision != "exact") {
+    throw CLI::ValidationError("--precision is '" + flags.precision +
+                               "', --device cpu knows exact");
+  }
 }
 
 Result<BindAddress> parse_bind(const std::string& text) {

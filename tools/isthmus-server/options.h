@@ -17,7 +17,7 @@ struct ServerFlags {
   std::string layers;          // "A:B"; empty: all that the file holds
   std::string device = "cpu";  // "cpu", "torch" or "cuda[:N]"
   std::string precision;       // empty: the device's default
-  size_t threads = 0;
+  int threads = 0;
   std::filesystem::path home;  // empty: the standard place for keys
   bool allow_any_client = false;
   bool insecure = false;
@@ -28,6 +28,9 @@ struct ServerFlags {
 
 /// Declares every flag on `app`, bound to `flags`.
 void declare(CLI::App& app, ServerFlags& flags);
+
+/// Refuses values out of range. \throws CLI::ValidationError
+void check(ServerFlags& flags);
 
 /// Host and port of "host:port", "[::1]:port" or "*:port". \returns kInvalidArgument
 struct BindAddress {

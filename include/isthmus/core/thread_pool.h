@@ -19,7 +19,11 @@ class ThreadPool {
   /// Runs [begin, end) of a loop. Must not throw.
   using Body = std::function<void(size_t begin, size_t end)>;
 
-  /// \param thread_count at least 1; 0 means one per hardware thread.
+  /// More threads than this are never started.
+  static constexpr size_t kMaxThreads = 256;
+
+  /// \param thread_count 0 means one per hardware thread. Where the system refuses a thread, the
+  /// pool has those that it got.
   explicit ThreadPool(size_t thread_count = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

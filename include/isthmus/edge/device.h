@@ -41,7 +41,7 @@ struct DeviceOptions {
   /// token; in [cut, L], L for norm and head alone. Nothing: the server has the head and chooses
   /// tokens. Only with a cut.
   std::optional<int32_t> tail;
-  size_t threads = 0;  ///< 0: one per hardware thread
+  size_t threads = 0;  ///< at most ThreadPool::kMaxThreads; 0: one per hardware thread
   /// How turns are written. Nothing: as the model's own template does.
   std::optional<text::ChatFormat> chat_format;
   engine::Progress progress;  ///< told how much is loaded; may be empty
@@ -61,6 +61,10 @@ struct SessionOptions {
       60'000};  ///< for one step, waiting and repetitions included
   std::chrono::milliseconds reconnect_timeout{
       3'000};  ///< how long a broken connection may take to come back
+
+  /// \returns kInvalidArgument naming the field: max_tokens below 1, a timeout outside [1 ms, 1
+  /// day].
+  [[nodiscard]] Status validate() const;
 };
 
 struct GenerateOptions {

@@ -6,17 +6,17 @@
 
 #include <isthmus/core/clock.h>
 #include <isthmus/core/error.h>
-#include <isthmus/core/random.h>
 #include <isthmus/engine/engine.h>
 #include <isthmus/transport/channel.h>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 
 namespace isthmus::server {
 
@@ -45,13 +45,13 @@ struct Event {
 };
 using EventSink = std::function<void(const Event&)>;
 
-/// All sessions of a server, over one engine. Not thread-safe. Borrows engine, clock and random,
+/// All sessions of a server, over one engine. Not thread-safe. Borrows engine and clock,
 /// which must outlive it.
 class SessionHost {
  public:
   /// \throws std::invalid_argument when `options` are not valid.
   SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
-              RandomSource& random, EventSink on_event = {});
+              EventSink on_event = {});
   ~SessionHost();
   SessionHost(const SessionHost&) = delete;
   SessionHost& operator=(const SessionHost&) = delete;
@@ -78,9 +78,9 @@ class SessionHost {
   engine::Engine& engine_;
   ServerOptions options_;
   const Clock& clock_;
-  RandomSource& random_;
   EventSink on_event_;
-  std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
+  /// A session is named by its client's key and the number the client drew.
+  std::map<std::pair<std::string, uint64_t>, std::unique_ptr<Session>> sessions_;
 };
 
 }  // namespace isthmus::server

@@ -80,7 +80,7 @@ struct ListenerOptions {
   bool insecure = false;
   bool allow_any_client = false;  ///< accept every client key
   std::filesystem::path
-      allow_list;  ///< read again whenever the file changes, so that enrolling needs no restart
+      allow_list;  ///< read at every handshake, so that enrolling needs no restart
   size_t max_frame_bytes = 64UL << 20U;  ///< as in ChannelOptions
   /// Messages buffered per peer and direction; then answers are dropped, and requests wait on the
   /// wire.

@@ -52,6 +52,7 @@ struct Sampling {
 
 // Requests.
 
+/// Asks for a session. Idempotent by session until the session's first step.
 struct Open {
   uint32_t version = kProtocolVersion;
   ModelSummary model;
@@ -62,6 +63,9 @@ struct Open {
   std::string codec_down;  ///< what the server sends back; used with ReplyMode::kHidden
   ReplyMode reply_mode = ReplyMode::kToken;
   uint32_t max_tokens = 0;  ///< KV capacity asked for; at least 1
+  /// Names the session among those of this client. The device draws it at random, so that it can
+  /// repeat an unanswered open, or close what it opened. Not 0.
+  uint64_t session = 0;
   friend bool operator==(const Open&, const Open&) = default;
 };
 
@@ -162,14 +166,15 @@ struct Envelope {
 
 /// The same value always gives the same bytes. A Failure's message, which may quote anything, is
 /// made to fit: cut to kMaxTextBytes between two characters, a question mark for each byte that is
-/// not UTF-8. \throws std::invalid_argument when another text is longer or not UTF-8.
+/// not plain UTF-8 (control characters are not). \throws std::invalid_argument when another text is
+/// longer or not plain.
 [[nodiscard]] std::vector<std::byte> encode(const Envelope& envelope);
 
 /// Parses bytes that may come from anyone. Of an Open with another version than ours only the
 /// version is read, so that the answer can be kVersionMismatch. A Failure's code that is unknown
 /// here becomes kInternal. Whether finite sampling options are in range is the server's to check.
 /// \returns kTooLarge, kCorrupt (not an envelope, no body, an enumerator or number outside its
-/// range, a text that is too long or not UTF-8), kNotFinite (a sampling option).
+/// range, a text that is too long or not plain UTF-8), kNotFinite (a sampling option).
 [[nodiscard]] Result<Envelope> decode(std::span<const std::byte> bytes);
 
 }  // namespace isthmus::wire

@@ -51,6 +51,12 @@ TEST_CASE("a parallel loop visits every index once", "[core][thread_pool]") {
   for (const auto& visit : visits) REQUIRE(visit == 3);
 }
 
+TEST_CASE("a pool never has more threads than its limit", "[core][thread_pool]") {
+  const ThreadPool pool(SIZE_MAX);
+  CHECK(pool.thread_count() <= ThreadPool::kMaxThreads);
+  CHECK(ThreadPool().thread_count() >= 1);
+}
+
 TEST_CASE("counter_uniform is a function of seed and position, in [0, 1), spread evenly",
           "[core][random]") {
   CHECK(counter_uniform(1, 2) == counter_uniform(1, 2));

@@ -38,13 +38,15 @@ class Fixture {
   explicit Fixture(ServerOptions options = small_limits())
       : model_(std::make_shared<test::TinyModel>(test::tiny_configs().front().config)),
         engine_(value_of(engine::load_cpu_engine(model_, test::whole_model(config()), pool_))),
-        host(*engine_, options, clock, random_,
+        host(*engine_, options, clock,
              [this](const Event& event) { events.push_back(event.kind); }) {}
 
   [[nodiscard]] const model::ModelConfig& config() const { return model_->config(); }
   [[nodiscard]] engine::Engine& engine() { return *engine_; }
 
-  [[nodiscard]] wire::Open open_message() const {
+  /// A new session's, each time.
+  [[nodiscard]] wire::Open open_message() {
+    ++next_session_;
     return {.model = {.architecture = config().architecture,
                       .layer_count = static_cast<uint32_t>(config().layer_count),
                       .hidden_size = static_cast<uint32_t>(config().hidden_size),
@@ -53,7 +55,8 @@ class Fixture {
             .tail = static_cast<uint32_t>(config().layer_count),
             .codec_up = "f32",
             .codec_down = "f32",
-            .max_tokens = 8};
+            .max_tokens = 8,
+            .session = next_session_};
   }
 
   transport::Message ask(wire::Body body, std::vector<std::byte> payload = {},
@@ -101,11 +104,11 @@ class Fixture {
   std::vector<Event::Kind> events;
 
  private:
-  SystemRandom random_;
   ThreadPool pool_{1};
   std::shared_ptr<test::TinyModel> model_;
   std::unique_ptr<engine::Engine> engine_;
   uint64_t request_id_ = 0;
+  uint64_t next_session_ = 100;
 
  public:
   SessionHost host;
@@ -162,6 +165,22 @@ TEST_CASE("a full server says so until a session ends", "[server]") {
   f.expect<wire::Closed>(f.ask(wire::Close{first}));
   CHECK(f.failure(f.ask(step(first, 1, 0, 1), f.payload(0, 1))) == ErrorCode::kUnknownSession);
   f.open();
+}
+
+TEST_CASE("an open can be repeated until the session's first step", "[server]") {
+  Fixture f;
+  const wire::Open open = f.open_message();
+  const auto first = f.expect<wire::Opened>(f.ask(open));
+  CHECK(f.expect<wire::Opened>(f.ask(open)) == first);
+  CHECK(f.host.session_count() == 1);
+  wire::Open other = open;
+  other.max_tokens = 7;
+  CHECK(f.failure(f.ask(other)) == ErrorCode::kInvalidArgument);
+  f.expect<wire::StepResult>(f.ask(step(open.session, 1, 0, 1), f.payload(0, 1)));
+  CHECK(f.failure(f.ask(open)) == ErrorCode::kInvalidArgument);
+  // The same number drawn by another client is another session.
+  f.expect<wire::Opened>(f.ask(open, {}, kBob));
+  CHECK(f.host.session_count() == 2);
 }
 
 TEST_CASE("the chosen token is the engine's and the sampler's", "[server]") {

@@ -85,7 +85,7 @@ class RandomMessages {
   }
   std::string text() {
     const std::string pieces[] = {
-        "", "x", "\xc3\xa9", "\xf0\x9f\x8f\x9d", std::string(1, '\0'), std::string(1000, 'y')};
+        "", "x", "\xc3\xa9", "\xf0\x9f\x8f\x9d", "z", std::string(1000, 'y')};
     std::string text;
     for (int i = 0; i < 3; ++i) text += pieces[random_() % std::size(pieces)];
     return text.size() > kMaxTextBytes ? "too long" : text;
@@ -100,6 +100,7 @@ class RandomMessages {
     m.codec_down = text();
     m.reply_mode = random_() % 2 == 0 ? ReplyMode::kToken : ReplyMode::kHidden;
     m.max_tokens = positive();
+    m.session = sequence();
   }
   void fill(Step& m) {
     m.token_count = positive();

@@ -74,7 +74,8 @@ Fields open_fields() {
       .bytes(5, "f16")
       .bytes(6, "f32")
       .varint(7, 1)
-      .varint(8, 100);
+      .varint(8, 100)
+      .fixed64(9, kSession);
 }
 /// A repeated message field is merged into the first one, so this changes one field of the model.
 Fields open_model(const Fields& change) {
@@ -137,6 +138,9 @@ TEST_CASE("a field outside its range is refused", "[wire][hostile]") {
       {"reply mode unknown", envelope(kOpen, open_fields().varint(7, 3))},
       {"reply mode negative", envelope(kOpen, open_fields().varint(7, UINT64_MAX))},
       {"no tokens", envelope(kOpen, open_fields().varint(8, 0))},
+      {"no session", envelope(kOpen, open_fields().fixed64(9, 0))},
+      {"codec_up with a line break", envelope(kOpen, open_fields().bytes(5, "f16\nforged"))},
+      {"codec_up with an escape", envelope(kOpen, open_fields().bytes(5, "\x1b[31m"))},
 
       {"step sequence 0", envelope(kStep, step_fields().varint(2, 0))},
       {"step without tokens", envelope(kStep, step_fields().varint(4, 0))},

@@ -29,8 +29,10 @@ inline std::vector<Sample> samples() {
                 .codec_up = "f16",
                 .codec_down = "f32",
                 .reply_mode = ReplyMode::kHidden,
-                .max_tokens = 2048}},
-       "08071227080112100a056c6c616d61101e18c004208080031804201e2a0366313632036633323802408010"},
+                .max_tokens = 2048,
+                .session = kSession}},
+       "08071230080112100a056c6c616d61101e18c004208080031804201e2a036631363203663332380240801049887"
+       "7665544332211"},
       {"step",
        {8, Step{.session = kSession,
                 .sequence = 3,
