@@ -14,7 +14,8 @@ std::string text_before_stop(const std::string& text, const std::vector<std::str
   for (size_t end = 0; end <= text.size(); ++end) {
     size_t longest = 0;
     for (const std::string& stop : stops) {
-      if (std::string_view(text).substr(0, end).ends_with(stop)) longest = std::max(longest, stop.size());
+      if (std::string_view(text).substr(0, end).ends_with(stop))
+        longest = std::max(longest, stop.size());
     }
     if (longest > 0) return text.substr(0, end - longest);
   }
