@@ -58,8 +58,8 @@ class Loop {
   }
 
   // An answer that cannot be delivered is the client's to ask for again.
-  void send(const transport::Peer& to, transport::Message message) {
-    (void)listener_.send(to, std::move(message));
+  void send(const transport::Peer& to, const transport::Message& message) {
+    (void)listener_.send(to, message);
   }
 
   transport::Listener& listener_;
