@@ -347,36 +347,54 @@ TEST_CASE("a stop text ends a reply and is not part of it", "[integration][stop]
   CHECK(stopped.text == reply.text.substr(0, reply.text.find(stop)));
 }
 
-/// What a listener on the wire must not find: the prompt's tokens as boundary bytes, and text.
+/// What a listener on the wire could find of a conversation.
 struct Traffic {
-  bool boundary = false;
+  bool boundary_up = false;    // the first row that the device sent
+  bool boundary_down = false;  // the first row that the server sent back
   bool envelope = false;
+  bool text = false;  // prompt or reply
 };
 
 Traffic capture(const TinyFolder& model, bool encrypted) {
   const InProcessServer server(model.path(), {}, encrypted);
   RecordingProxy proxy(server.address().port);
-  edge::Device device = load_device(model.path(), 0);  // the boundary is the embedding: known bytes
+  // With nothing between cut and tail, what goes up comes down: the embedding's rows, whose bytes
+  // are known.
+  edge::Device device = load_device(model.path(), 0, 0);
   edge::Session session =
       value_of(device.open_session(session_options(through(proxy, server.address()))));
-  CHECK(session.say("secret words", {.max_tokens = 4}).has_value());
+  const edge::Reply reply = value_of(session.say("secret words", {.max_tokens = 8}));
 
   const auto file = value_of(model::ModelFile::open(model.path()));
   const model::Tensor& embedding = *value_of(file->find("token_embd.weight"));
   Matrix row(1, embedding.cols());
   value_of(model::read_rows(embedding, 's', row.view()));
-  return {.boundary = proxy.saw(std::as_bytes(row.row(0))), .envelope = proxy.saw("llama")};
+  const auto bytes = std::as_bytes(row.row(0));
+  const auto in = [&](RecordingProxy::Direction direction) {
+    const std::vector<std::byte> all = proxy.recorded(direction);
+    return std::search(all.begin(), all.end(), bytes.begin(), bytes.end()) != all.end();
+  };
+  return {.boundary_up = in(RecordingProxy::Direction::kUp),
+          .boundary_down = in(RecordingProxy::Direction::kDown),
+          .envelope = proxy.saw("llama"),
+          .text = proxy.saw("secret words") || (reply.text.size() > 3 && proxy.saw(reply.text))};
 }
 
-TEST_CASE("encrypted traffic shows neither boundary nor envelope; plain traffic shows both",
-          "[integration][privacy]") {
+TEST_CASE(
+    "encrypted traffic shows neither text nor boundary nor envelope; plain traffic shows boundary "
+    "and envelope",
+    "[integration][privacy]") {
   const TinyFolder model;
   const Traffic plain = capture(model, /*encrypted=*/false);
-  CHECK(plain.boundary);
+  CHECK(plain.boundary_up);
+  CHECK(plain.boundary_down);
   CHECK(plain.envelope);
+  CHECK_FALSE(plain.text);  // text never travels, only what is computed from it
   const Traffic encrypted = capture(model, /*encrypted=*/true);
-  CHECK_FALSE(encrypted.boundary);
+  CHECK_FALSE(encrypted.boundary_up);
+  CHECK_FALSE(encrypted.boundary_down);
   CHECK_FALSE(encrypted.envelope);
+  CHECK_FALSE(encrypted.text);
 }
 
 }  // namespace
