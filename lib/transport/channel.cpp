@@ -23,6 +23,8 @@ constexpr int kHangUpsThatRefuse = 2;
 /// addresses alone when IPv6 is on and would never say that a name is unknown.
 Result<std::string> numeric_host(const std::string& host) {
   if (is_ipv4(host) || is_ipv6(host)) return host;
+  // What a listener makes of it too, and never a question for the network (RFC 6761, section 6.3).
+  if (host == "localhost") return "127.0.0.1";
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
@@ -32,7 +34,8 @@ Result<std::string> numeric_host(const std::string& host) {
                 "transport: cannot look up '" + host + "': " + ::gai_strerror(error));
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
-  // IPv4 first: "localhost" often means both, and a server on 127.0.0.1 does not answer on ::1.
+  // IPv4 first: a name often means both, and a server bound to one IPv4 address does not answer on
+  // IPv6.
   const addrinfo* best = found;
   while (best != nullptr && best->ai_family != AF_INET) best = best->ai_next;
   if (best == nullptr) best = found;
