@@ -48,6 +48,8 @@ std::string_view to_string(ErrorCode code) {
       return "NoDevice";
     case ErrorCode::kDeviceFailed:
       return "DeviceFailed";
+    case ErrorCode::kBudgetSpent:
+      return "BudgetSpent";
     case ErrorCode::kInternal:
       return "Internal";
   }

@@ -49,6 +49,9 @@ enum class ErrorCode : uint16_t {
   kNoDevice = 600,      ///< the requested accelerator or its libraries are missing
   kDeviceFailed = 601,  ///< the accelerator reported a failure
 
+  // Privacy.
+  kBudgetSpent = 700,  ///< the release would take the ledger past its budget; nothing was sent
+
   kInternal = 900,  ///< a defect in Isthmus; please report it
 };
 
