@@ -79,7 +79,7 @@ Result<Device> Device::load(const DeviceOptions& options) {
   ISTHMUS_ASSIGN(impl->chat, text::ChatEncoder::make(impl->tokenizer, format));
   ISTHMUS_ASSIGN(impl->engine,
                  engine::load_cpu_engine(file, part_for(options, file->config().layer_count),
-                                         impl->pool, options.progress));
+                                         impl->pool, options.engine, options.progress));
   impl->cut = options.cut;
   impl->tail = options.tail;
   return Device(std::move(impl));

@@ -1,38 +1,54 @@
-// CpuEngine's KvCache: float keys and values, one contiguous table of each per layer.
+// CpuEngine's KvCache: keys and values of every head in tables of their own, so that attention
+// reads memory front to back.
 #pragma once
 
 #include <isthmus/engine/engine.h>
+#include <isthmus/kernels/kernel_table.h>
 #include <isthmus/model/config.h>
 #include <memory>
 
-#include "float_region.h"
+#include "region.h"
 
 namespace isthmus::engine {
+
+/// Bytes of the tables of one head for `capacity` positions, and where they begin.
+struct HeadTables {
+  /// \returns kOutOfMemory when the sizes do not fit.
+  [[nodiscard]] static Result<HeadTables> plan(kernels::KvFormat format, size_t head_size,
+                                               size_t capacity);
+
+  size_t values = 0;  ///< keys begin at 0
+  size_t key_scales = 0;
+  size_t value_scales = 0;
+  size_t bytes = 0;
+};
 
 class CpuCache final : public KvCache {
  public:
   /// `owner` is only compared, to know an engine's own caches.
   [[nodiscard]] static Result<std::unique_ptr<CpuCache>> make(const Engine* owner,
                                                               const model::ModelConfig& config,
+                                                              kernels::KvFormat format,
                                                               LayerWindow layers, int32_t capacity);
 
+  [[nodiscard]] static size_t bytes_per_position(const model::ModelConfig& config,
+                                                 kernels::KvFormat format);
+
   [[nodiscard]] const Engine* owner() const { return owner_; }
-  /// Floats per position: kv heads times head size.
-  [[nodiscard]] size_t row_size() const { return row_size_; }
-  /// Keys [capacity, row_size] of a layer in the window; rows behind length() are unspecified.
-  [[nodiscard]] float* keys(int32_t layer) { return table(layer, 0); }
-  [[nodiscard]] float* values(int32_t layer) { return table(layer, 1); }
+  /// The tables of a layer in the window. What lies behind length() is unspecified.
+  [[nodiscard]] kernels::KvHead head(int32_t layer, size_t kv_head);
   /// Keeps the `count` positions that have been written behind the last one.
   void append(size_t count) { length_ += static_cast<int32_t>(count); }
 
  private:
-  CpuCache(const Engine* owner, LayerWindow layers, int32_t capacity, size_t row_size,
-           FloatRegion tables);
-  [[nodiscard]] float* table(int32_t layer, size_t which);
+  CpuCache(const Engine* owner, LayerWindow layers, int32_t capacity, size_t kv_heads,
+           kernels::KvFormat format, const HeadTables& tables, Region memory);
 
   const Engine* owner_;
-  size_t row_size_;
-  FloatRegion tables_;  // [layer, keys then values, capacity, row_size]
+  size_t kv_heads_;
+  kernels::KvFormat format_;
+  HeadTables tables_;
+  Region memory_;  // [layer, kv head, tables_.bytes]
 };
 
 }  // namespace isthmus::engine

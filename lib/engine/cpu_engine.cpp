@@ -21,23 +21,38 @@ constexpr size_t kRowsPerPass = 256;
 // The same for the head, whose rows are much wider.
 constexpr size_t kRowsPerScore = 64;
 
+kernels::KvFormat kv_format(const CpuEngineOptions& options) {
+  if (options.precision == Precision::kExact) return kernels::KvFormat::kF32;
+  return options.kv_bits == KvBits::k16 ? kernels::KvFormat::kF16 : kernels::KvFormat::kInt8;
+}
+
 class CpuEngine final : public Engine {
  public:
-  CpuEngine(std::shared_ptr<const model::ModelFile> file, model::Part part, CpuWeights weights,
+  CpuEngine(std::shared_ptr<const model::ModelFile> file, model::Part part,
+            const CpuEngineOptions& options, CpuWeights weights,
             const kernels::KernelTable& kernels, ThreadPool& pool)
       : file_(std::move(file)),
         part_(std::move(part)),
+        precision_(options.precision),
+        kv_format_(kv_format(options)),
         weights_(std::move(weights)),
-        layers_(file_->config(), weights_, kernels, pool) {}
+        layers_(file_->config(), weights_, kv_format_, kernels, pool) {}
 
   const model::ModelConfig& config() const override { return file_->config(); }
   const model::Part& part() const override { return part_; }
-  EngineInfo info() const override { return {"cpu", "exact"}; }
+  EngineInfo info() const override {
+    EngineInfo info;
+    info.device = "cpu";
+    info.precision = precision_ == Precision::kExact ? "exact" : "fast";
+    info.weight_bytes = weights_.memory.size();
+    info.kv_bytes_per_token_and_layer = CpuCache::bytes_per_position(config(), kv_format_);
+    return info;
+  }
   bool batch_invariant() const override { return true; }
 
   Result<std::unique_ptr<KvCache>> make_cache(LayerWindow layers, int32_t capacity) override {
     ISTHMUS_TRY(check_cache(config(), part_, layers, capacity));
-    return CpuCache::make(this, config(), layers, capacity);
+    return CpuCache::make(this, config(), kv_format_, layers, capacity);
   }
 
   Result<std::vector<Matrix>> forward(std::span<const Slice> slices) override {
@@ -145,19 +160,42 @@ class CpuEngine final : public Engine {
 
   std::shared_ptr<const model::ModelFile> file_;
   model::Part part_;
+  Precision precision_;
+  kernels::KvFormat kv_format_;
   CpuWeights weights_;
   CpuLayers layers_;
 };
 
 }  // namespace
 
+int32_t WeightPolicy::bits(int32_t layer) const {
+  int32_t bits = 8;
+  for (const Range& range : ranges) {
+    if (range.layers.first <= layer && layer < range.layers.end) bits = range.bits;
+  }
+  return bits;
+}
+
+Status WeightPolicy::validate() const {
+  std::vector<int32_t> all = {head_bits};
+  for (const Range& range : ranges) all.push_back(range.bits);
+  for (const int32_t bits : all) {
+    if (bits == 4 || bits == 8) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                "engine: weights of " + std::to_string(bits) + " bits, but there are only 4 and 8");
+  }
+  return {};
+}
+
 Result<std::unique_ptr<Engine>> load_cpu_engine(const std::shared_ptr<const model::ModelFile>& file,
                                                 const model::Part& part, ThreadPool& pool,
+                                                const CpuEngineOptions& options,
                                                 const Progress& progress) {
   ISTHMUS_TRY(part.validate(file->config().layer_count));
+  ISTHMUS_TRY(options.weights.validate());
   ISTHMUS_ASSIGN(const kernels::KernelTable* kernels, kernels::select_kernels());
-  ISTHMUS_ASSIGN(CpuWeights weights, load_cpu_weights(*file, part, pool, progress));
-  return std::make_unique<CpuEngine>(file, part, std::move(weights), *kernels, pool);
+  ISTHMUS_ASSIGN(CpuWeights weights, load_cpu_weights(*file, part, options, pool, progress));
+  return std::make_unique<CpuEngine>(file, part, options, std::move(weights), *kernels, pool);
 }
 
 }  // namespace isthmus::engine

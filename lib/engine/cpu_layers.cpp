@@ -7,8 +7,12 @@
 namespace isthmus::engine {
 namespace {
 
-constexpr size_t kRowGrain = 4;      // rows handed to a thread at once
-constexpr size_t kOutputGrain = 16;  // weight rows handed to a thread at once
+size_t group_count(size_t inputs) {
+  return (inputs + kernels::kPackedGroup - 1) / kernels::kPackedGroup;
+}
+
+constexpr size_t kRowGrain = 4;          // rows handed to a thread at once
+constexpr size_t kRowsPerAttention = 8;  // rows of a sequence that share a pass over its cache
 
 /// Cosines, then sines, of position * angle for each pair.
 void turn(const std::vector<float>& angles, int32_t position, float* rotation) {
@@ -22,27 +26,14 @@ void turn(const std::vector<float>& angles, int32_t position, float* rotation) {
   }
 }
 
-/// Rotates each pair (x, y) of a head of size 2 * pairs.
-void rotate(float* head, size_t pairs, model::RopePairs order, const float* rotation) {
-  const bool adjacent = order == model::RopePairs::kAdjacent;
-  for (size_t i = 0; i < pairs; ++i) {
-    float& a = adjacent ? head[2 * i] : head[i];
-    float& b = adjacent ? head[2 * i + 1] : head[i + pairs];
-    const float cos = rotation[i];
-    const float sin = rotation[pairs + i];
-    const float x = a;
-    const float y = b;
-    a = x * cos - y * sin;
-    b = y * cos + x * sin;
-  }
-}
-
 }  // namespace
 
 CpuLayers::CpuLayers(const model::ModelConfig& config, const CpuWeights& weights,
-                     const kernels::KernelTable& kernels, ThreadPool& pool)
+                     kernels::KvFormat kv_format, const kernels::KernelTable& kernels,
+                     ThreadPool& pool)
     : config_(config),
       weights_(weights),
+      kv_format_(kv_format),
       kernels_(kernels),
       pool_(pool),
       hidden_(static_cast<size_t>(config.hidden_size)),
@@ -60,23 +51,38 @@ void CpuLayers::run(std::span<const Row> rows) {
       const LayerWindow window = rows[i].cache->layers();
       if (window.first <= layer && layer < window.end) active_.push_back({&rows[i], i});
     }
-    if (!active_.empty()) run_layer(layer);
+    if (active_.empty()) continue;
+    find_runs();
+    run_layer(layer);
+  }
+}
+
+/// Cuts the active rows into runs that attend together.
+void CpuLayers::find_runs() {
+  runs_.clear();
+  for (size_t a = 0; a < active_.size(); ++a) {
+    const bool continues = a > 0 && active_[a].row->cache == active_[a - 1].row->cache;
+    if (continues && runs_.back().count < kRowsPerAttention) {
+      ++runs_.back().count;
+    } else {
+      runs_.push_back({a, 1});
+    }
   }
 }
 
 void CpuLayers::run_layer(int32_t layer) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   normalize(w.attention_norm);
-  project(normed_.data(), w.qkv, w.qkv_bias.data(), hidden_, qkv_);
+  project(normed_, w.qkv, w.qkv_bias, qkv_);
   store_keys_and_rotate(w, layer);
   attend(layer);
-  project(mixed_.data(), w.mix, w.mix_bias.data(), q_size_, delta_);
+  project(mixed_, w.mix, w.mix_bias, delta_);
   add_to_residual(w.post_attention_norm);
 
   normalize(w.mlp_norm);
-  project(normed_.data(), w.gate_up, /*bias=*/nullptr, hidden_, gate_up_);
+  project(normed_, w.gate_up, /*bias=*/nullptr, gate_up_);
   gate();
-  project(gated_.data(), w.down, /*bias=*/nullptr, mlp_size_, delta_);
+  project(gated_, w.down, /*bias=*/nullptr, delta_);
   add_to_residual(w.post_mlp_norm);
 }
 
@@ -84,13 +90,17 @@ void CpuLayers::score(std::span<const Row* const> rows) {
   active_.clear();
   for (const Row* row : rows) active_.push_back({row, 0});
   normalize(weights_.final_norm);
-  project(normed_.data(), weights_.head, /*bias=*/nullptr, hidden_, delta_);
-  const auto vocab = static_cast<size_t>(config_.vocab_size);
-  for (size_t a = 0; a < active_.size(); ++a) {
-    float* scores = active_[a].row->output;
-    std::copy_n(delta_.data() + a * vocab, vocab, scores);
-    if (config_.final_softcap > 0) kernels_.softcap(scores, config_.final_softcap, vocab);
+  const size_t vocab = weights_.head.outputs;
+  if (rows.size() == 1) {
+    multiply(normed_, weights_.head, /*bias=*/nullptr, rows[0]->output);
+  } else {
+    project(normed_, weights_.head, /*bias=*/nullptr, delta_);
+    for (size_t a = 0; a < rows.size(); ++a) {
+      std::copy_n(delta_.data() + a * vocab, vocab, rows[a]->output);
+    }
   }
+  if (config_.final_softcap == 0) return;
+  for (const Row* row : rows) kernels_.softcap(row->output, config_.final_softcap, vocab);
 }
 
 void CpuLayers::turn_positions(std::span<const Row> rows) {
@@ -105,34 +115,91 @@ void CpuLayers::turn_positions(std::span<const Row> rows) {
 }
 
 /// normed = norm of each active row.
-void CpuLayers::normalize(const FloatRegion& weight) {
+void CpuLayers::normalize(const float* weight) {
   normed_.resize(active_.size() * hidden_);
   pool_.parallel_for(active_.size(), kRowGrain, [&](size_t begin, size_t end) {
     for (size_t a = begin; a < end; ++a) {
-      kernels_.rms_norm(active_[a].row->residual, weight.data(), config_.norm_epsilon, hidden_,
+      kernels_.rms_norm(active_[a].row->residual, weight, config_.norm_epsilon, hidden_,
                         normed_.data() + a * hidden_);
     }
   });
 }
 
-/// y [A, out] = x [A, inner] times the transposed weight [out, inner], plus bias [out] if any.
-void CpuLayers::project(const float* x, const FloatRegion& weight, const float* bias, size_t inner,
+/// y [A, out] = x [A, in] times the transposed weight [out, in], plus bias [out] if any.
+void CpuLayers::project(const std::vector<float>& x, const Linear& linear, const float* bias,
                         std::vector<float>& y) {
-  kernels::Product product;
-  product.x = x;
-  product.weights = weight.data();
-  product.bias = bias;
-  product.rows = active_.size();
-  product.inner = inner;
-  product.outputs = weight.size() / inner;
-  y.resize(product.rows * product.outputs);
-  product.y = y.data();
-  pool_.parallel_for(product.outputs, kOutputGrain, [&](size_t begin, size_t end) {
-    kernels::Product piece = product;
-    piece.first_output = begin;
-    piece.end_output = end;
-    kernels_.product(piece);
+  y.resize(active_.size() * linear.outputs);
+  multiply(x, linear, bias, y.data());
+}
+
+void CpuLayers::multiply(const std::vector<float>& x, const Linear& linear, const float* bias,
+                         float* y) {
+  kernels::Product floats;
+  floats.x = x.data();
+  floats.rows = active_.size();
+  floats.inner = linear.inputs;
+  floats.y_stride = linear.outputs;
+  kernels::PackedProduct packed;
+  if (linear.packed()) packed.x = quantize(x, linear.inputs);
+  packed.rows = active_.size();
+  packed.groups = group_count(linear.inputs);
+  packed.y_stride = linear.outputs;
+
+  const auto run_piece = [&](const Linear::Piece& piece, size_t first_output, size_t begin,
+                             size_t end) {
+    const float* piece_bias = bias == nullptr ? nullptr : bias + first_output;
+    if (piece.blocks == nullptr) {
+      kernels::Product product = floats;
+      product.weights = piece.floats;
+      product.bias = piece_bias;
+      product.y = y + first_output;
+      product.first_output = begin * kernels::kPackedOutputs;
+      product.end_output = std::min(end * kernels::kPackedOutputs, piece.outputs);
+      kernels_.product(product);
+      return;
+    }
+    kernels::PackedProduct product = packed;
+    product.format = piece.format;
+    product.blocks = piece.blocks;
+    product.bias = piece_bias;
+    product.y = y + first_output;
+    product.outputs = piece.outputs;
+    product.first_block = begin;
+    product.end_block = end;
+    kernels_.packed_product(product);
+  };
+
+  pool_.parallel_for(linear.block_count(), /*grain=*/1, [&](size_t begin, size_t end) {
+    size_t first_block = 0;
+    size_t first_output = 0;
+    for (const Linear::Piece& piece : linear.pieces) {
+      const size_t blocks = piece.block_count();
+      const size_t from = std::clamp(begin, first_block, first_block + blocks) - first_block;
+      const size_t to = std::clamp(end, first_block, first_block + blocks) - first_block;
+      if (from < to) run_piece(piece, first_output, from, to);
+      first_block += blocks;
+      first_output += piece.outputs;
+    }
   });
+}
+
+/// x [A, inputs] as bytes, in scratch that lives until the next call.
+kernels::QuantizedRows CpuLayers::quantize(const std::vector<float>& x, size_t inputs) {
+  const size_t groups = group_count(inputs);
+  const size_t all = active_.size() * groups;
+  codes_.resize(all * kernels::kPackedGroup);
+  scales_.resize(all);
+  sums_.resize(all);
+  half_sums_.resize(2 * all);
+  pool_.parallel_for(active_.size(), kRowGrain, [&](size_t begin, size_t end) {
+    for (size_t a = begin; a < end; ++a) {
+      const size_t at = a * groups;
+      kernels_.quantize(x.data() + a * inputs, inputs,
+                        {codes_.data() + at * kernels::kPackedGroup, scales_.data() + at,
+                         sums_.data() + at, half_sums_.data() + 2 * at});
+    }
+  });
+  return {codes_.data(), scales_.data(), sums_.data(), half_sums_.data()};
 }
 
 /// Norms and rotates every head of q and k, and writes k and v to the caches.
@@ -148,55 +215,57 @@ void CpuLayers::store_keys_and_rotate(const LayerWeights& weights, int32_t layer
       for (size_t i = 0; i < q_size_; i += head_size_) shape_head(q + i, weights.q_norm, rotation);
       for (size_t i = 0; i < kv_size_; i += head_size_) shape_head(k + i, weights.k_norm, rotation);
       const Row& row = *active_[a].row;
-      const size_t offset = static_cast<size_t>(row.position) * kv_size_;
-      std::copy_n(k, kv_size_, row.cache->keys(layer) + offset);
-      std::copy_n(v, kv_size_, row.cache->values(layer) + offset);
+      for (size_t i = 0; i < kv_size_; i += head_size_) {
+        kernels_.store_kv(kv_format_, row.cache->head(layer, i / head_size_), head_size_,
+                          static_cast<size_t>(row.position), k + i, v + i);
+      }
     }
   });
 }
 
-void CpuLayers::shape_head(float* head, const FloatRegion& norm, const float* rotation) const {
+void CpuLayers::shape_head(float* head, const float* norm, const float* rotation) const {
   if (config_.qk_norm) {
-    kernels_.rms_norm(head, norm.data(), config_.norm_epsilon, head_size_, head);
+    kernels_.rms_norm(head, norm, config_.norm_epsilon, head_size_, head);
   }
-  rotate(head, head_size_ / 2, config_.rope_pairs, rotation);
+  const bool adjacent = config_.rope_pairs == model::RopePairs::kAdjacent;
+  kernels_.rotate(head, head_size_ / 2, adjacent, rotation);
 }
 
 /// mixed [A, H * K] = what each head of each row reads from its cache.
 void CpuLayers::attend(int32_t layer) {
   mixed_.resize(active_.size() * q_size_);
-  const auto heads = static_cast<size_t>(config_.head_count);
-  const size_t group = heads / static_cast<size_t>(config_.kv_head_count);
-  const int32_t window = config_.layers[static_cast<size_t>(layer)].window;
+  const auto kv_heads = static_cast<size_t>(config_.kv_head_count);
+  kernels::Attention shared;
+  shared.format = kv_format_;
+  shared.head_size = head_size_;
+  shared.query_stride = q_size_ + 2 * kv_size_;
+  shared.out_stride = q_size_;
+  shared.heads = static_cast<size_t>(config_.head_count) / kv_heads;
+  shared.window = static_cast<size_t>(config_.layers[static_cast<size_t>(layer)].window);
+  shared.scale = config_.attention_scale;
+  shared.softcap = config_.attention_softcap;
 
-  const auto attend_one = [&](size_t a, size_t head, std::vector<float>& scores) {
-    const Row& row = *active_[a].row;
-    const int32_t first = window == 0 ? 0 : std::max(0, row.position - window + 1);
-    const size_t offset = static_cast<size_t>(first) * kv_size_ + head / group * head_size_;
-    kernels::Attention attention;
-    attention.query = qkv_.data() + a * (q_size_ + 2 * kv_size_) + head * head_size_;
-    attention.keys = row.cache->keys(layer) + offset;
-    attention.values = row.cache->values(layer) + offset;
-    attention.stride = kv_size_;
-    attention.count = static_cast<size_t>(row.position - first + 1);
-    attention.head_size = head_size_;
-    attention.scale = config_.attention_scale;
-    attention.softcap = config_.attention_softcap;
+  const auto attend_run = [&](const Run& run, size_t kv_head, std::vector<float>& scores) {
+    const Row& row = *active_[run.first].row;
+    kernels::Attention attention = shared;
+    attention.kv = row.cache->head(layer, kv_head);
+    const size_t first_head = kv_head * shared.heads * head_size_;
+    attention.queries = qkv_.data() + run.first * shared.query_stride + first_head;
+    attention.out = mixed_.data() + run.first * q_size_ + first_head;
+    attention.rows = run.count;
+    attention.position = static_cast<size_t>(row.position);
+    scores.resize(kernels::kAttentionTile * (attention.position + attention.rows + 31));
     attention.scores = scores.data();
-    attention.out = mixed_.data() + a * q_size_ + head * head_size_;
     kernels_.attend(attention);
   };
 
-  int32_t longest = 0;
-  for (const ActiveRow& active : active_) longest = std::max(longest, active.row->position + 1);
-  for (auto& scores : scores_) scores.resize(static_cast<size_t>(longest));
   // Threads take turns, because later rows of a prompt see more positions.
   const size_t threads = scores_.size();
-  const size_t items = active_.size() * heads;
+  const size_t items = runs_.size() * kv_heads;
   pool_.parallel_for(threads, 1, [&](size_t begin, size_t end) {
     for (size_t thread = begin; thread < end; ++thread) {
       for (size_t i = thread; i < items; i += threads) {
-        attend_one(i / heads, i % heads, scores_[thread]);
+        attend_run(runs_[i / kv_heads], i % kv_heads, scores_[thread]);
       }
     }
   });
@@ -216,11 +285,11 @@ void CpuLayers::gate() {
 }
 
 /// residual += delta, normed first where the architecture says so.
-void CpuLayers::add_to_residual(const FloatRegion& post_norm) {
+void CpuLayers::add_to_residual(const float* post_norm) {
   for (size_t a = 0; a < active_.size(); ++a) {
     float* delta = delta_.data() + a * hidden_;
     if (config_.post_norms) {
-      kernels_.rms_norm(delta, post_norm.data(), config_.norm_epsilon, hidden_, delta);
+      kernels_.rms_norm(delta, post_norm, config_.norm_epsilon, hidden_, delta);
     }
     float* residual = active_[a].row->residual;
     for (size_t i = 0; i < hidden_; ++i) residual[i] += delta[i];

@@ -29,7 +29,7 @@ struct Row {
 class CpuLayers {
  public:
   CpuLayers(const model::ModelConfig& config, const CpuWeights& weights,
-            const kernels::KernelTable& kernels, ThreadPool& pool);
+            kernels::KvFormat kv_format, const kernels::KernelTable& kernels, ThreadPool& pool);
 
   /// Takes every row through its window, all rows layer by layer together: a row joins at its
   /// window's first layer and leaves at its end. Keys and values are written to the caches.
@@ -45,19 +45,23 @@ class CpuLayers {
     std::vector<float> local;
   };
 
+  void find_runs();
   void run_layer(int32_t layer);
   void turn_positions(std::span<const Row> rows);
-  void normalize(const FloatRegion& weight);
-  void project(const float* x, const FloatRegion& weight, const float* bias, size_t inner,
+  void normalize(const float* weight);
+  void project(const std::vector<float>& x, const Linear& linear, const float* bias,
                std::vector<float>& y);
+  void multiply(const std::vector<float>& x, const Linear& linear, const float* bias, float* y);
+  kernels::QuantizedRows quantize(const std::vector<float>& x, size_t inputs);
   void store_keys_and_rotate(const LayerWeights& weights, int32_t layer);
-  void shape_head(float* head, const FloatRegion& norm, const float* rotation) const;
+  void shape_head(float* head, const float* norm, const float* rotation) const;
   void attend(int32_t layer);
   void gate();
-  void add_to_residual(const FloatRegion& post_norm);
+  void add_to_residual(const float* post_norm);
 
   const model::ModelConfig& config_;
   const CpuWeights& weights_;
+  const kernels::KvFormat kv_format_;
   const kernels::KernelTable& kernels_;
   ThreadPool& pool_;
 
@@ -72,7 +76,13 @@ class CpuLayers {
     const Row* row;
     size_t index;  // in `rotations_`
   };
+  /// Active rows of one sequence, at consecutive positions.
+  struct Run {
+    size_t first;  // in `active_`
+    size_t count;
+  };
   std::vector<ActiveRow> active_;
+  std::vector<Run> runs_;
   Rotations rotations_;
   std::vector<float> normed_;               // [A, D]
   std::vector<float> qkv_;                  // [A, q + 2 kv]
@@ -81,6 +91,11 @@ class CpuLayers {
   std::vector<float> gated_;                // [A, M]
   std::vector<float> delta_;                // [A, D] or [A, V]
   std::vector<std::vector<float>> scores_;  // one buffer per thread
+  // One matrix as bytes, see kernels::QuantizedRows.
+  std::vector<int8_t> codes_;
+  std::vector<float> scales_;
+  std::vector<float> sums_;
+  std::vector<int32_t> half_sums_;
 };
 
 }  // namespace isthmus::engine

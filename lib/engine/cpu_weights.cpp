@@ -1,5 +1,7 @@
 #include "cpu_weights.h"
 
+#include <isthmus/kernels/pack.h>
+
 #include <algorithm>
 #include <mutex>
 #include <string>
@@ -8,14 +10,12 @@
 namespace isthmus::engine {
 namespace {
 
+using kernels::kPackedOutputs;
+
 /// A tensor that the model must have, and its shape.
-struct Piece {
+struct Wanted {
   std::string name;
   std::vector<uint64_t> shape;  ///< [n] or [out, in]
-
-  [[nodiscard]] uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
-  [[nodiscard]] uint64_t cols() const { return shape.back(); }
-  [[nodiscard]] size_t size() const { return rows() * cols(); }
 };
 
 std::string describe(const std::vector<uint64_t>& shape) {
@@ -24,31 +24,47 @@ std::string describe(const std::vector<uint64_t>& shape) {
   return "[" + text + "]";
 }
 
+/// The format in which a matrix of this type runs at no more than `bits`.
+struct Packing {
+  kernels::PackedFormat format;
+  bool lossless = false;
+};
+
+Packing choose_packing(DType type, int32_t bits) {
+  const auto format = kernels::lossless_format(type);
+  if (format && (format->nibbles || bits == 8)) return {*format, true};
+  return {kernels::rounded_format(bits), false};
+}
+
 class Loader {
  public:
-  Loader(const model::ModelFile& file, const model::Part& part, ThreadPool& pool,
-         const Progress& progress)
-      : file_(file), config_(file.config()), part_(part), pool_(pool), progress_(progress) {}
+  Loader(const model::ModelFile& file, const model::Part& part, const CpuEngineOptions& options,
+         ThreadPool& pool, const Progress& progress)
+      : file_(file),
+        config_(file.config()),
+        part_(part),
+        options_(options),
+        pool_(pool),
+        progress_(progress) {}
 
   Result<CpuWeights> run() {
     for (const auto& [first, end] : part_.layers) total_steps_ += end - first;
     if (part_.head) ++total_steps_;
-    CpuWeights weights;
     if (part_.embedding) {
-      ISTHMUS_ASSIGN(weights.embedding, find({"token_embd.weight", {vocab(), hidden()}}));
+      ISTHMUS_ASSIGN(weights_.embedding, find({"token_embd.weight", {vocab(), hidden()}}));
     }
-    weights.layers.resize(static_cast<size_t>(config_.layer_count));
+    weights_.layers.resize(static_cast<size_t>(config_.layer_count));
     for (const auto& [first, end] : part_.layers) {
       for (int32_t layer = first; layer < end; ++layer) {
-        ISTHMUS_TRY(load_layer(layer, weights.layers[static_cast<size_t>(layer)]));
+        ISTHMUS_TRY(load_layer(layer, weights_.layers[static_cast<size_t>(layer)]));
         report_step();
       }
     }
     if (part_.head) {
-      ISTHMUS_TRY(load_head(weights));
+      ISTHMUS_TRY(load_head());
       report_step();
     }
-    return weights;
+    return std::move(weights_);
   }
 
  private:
@@ -62,28 +78,29 @@ class Loader {
     const uint64_t kv = static_cast<uint64_t>(config_.kv_head_count) * head;
     const uint64_t mlp = static_cast<uint64_t>(config_.mlp_size);
     const uint64_t d = hidden();
+    const int32_t bits = options_.weights.bits(layer);
 
     ISTHMUS_ASSIGN(w.attention_norm, norm({blk + "attn_norm.weight", {d}}));
-    ISTHMUS_ASSIGN(w.qkv, stack({{blk + "attn_q.weight", {q, d}},
-                                 {blk + "attn_k.weight", {kv, d}},
-                                 {blk + "attn_v.weight", {kv, d}}}));
+    ISTHMUS_ASSIGN(w.qkv, linear(bits, {{blk + "attn_q.weight", {q, d}},
+                                        {blk + "attn_k.weight", {kv, d}},
+                                        {blk + "attn_v.weight", {kv, d}}}));
     if (config_.qkv_bias) {
-      ISTHMUS_ASSIGN(w.qkv_bias, stack({{blk + "attn_q.bias", {q}},
-                                        {blk + "attn_k.bias", {kv}},
-                                        {blk + "attn_v.bias", {kv}}}));
+      ISTHMUS_ASSIGN(w.qkv_bias, floats({{blk + "attn_q.bias", {q}},
+                                         {blk + "attn_k.bias", {kv}},
+                                         {blk + "attn_v.bias", {kv}}}));
     }
     if (config_.qk_norm) {
       ISTHMUS_ASSIGN(w.q_norm, norm({blk + "attn_q_norm.weight", {head}}));
       ISTHMUS_ASSIGN(w.k_norm, norm({blk + "attn_k_norm.weight", {head}}));
     }
-    ISTHMUS_ASSIGN(w.mix, stack({{blk + "attn_output.weight", {d, q}}}));
+    ISTHMUS_ASSIGN(w.mix, linear(bits, {{blk + "attn_output.weight", {d, q}}}));
     if (config_.output_bias) {
-      ISTHMUS_ASSIGN(w.mix_bias, stack({{blk + "attn_output.bias", {d}}}));
+      ISTHMUS_ASSIGN(w.mix_bias, floats({{blk + "attn_output.bias", {d}}}));
     }
     ISTHMUS_ASSIGN(w.mlp_norm, norm({blk + "ffn_norm.weight", {d}}));
-    ISTHMUS_ASSIGN(w.gate_up,
-                   stack({{blk + "ffn_gate.weight", {mlp, d}}, {blk + "ffn_up.weight", {mlp, d}}}));
-    ISTHMUS_ASSIGN(w.down, stack({{blk + "ffn_down.weight", {d, mlp}}}));
+    ISTHMUS_ASSIGN(w.gate_up, linear(bits, {{blk + "ffn_gate.weight", {mlp, d}},
+                                            {blk + "ffn_up.weight", {mlp, d}}}));
+    ISTHMUS_ASSIGN(w.down, linear(bits, {{blk + "ffn_down.weight", {d, mlp}}}));
     if (config_.post_norms) {
       ISTHMUS_ASSIGN(w.post_attention_norm, norm({blk + "post_attention_norm.weight", {d}}));
       ISTHMUS_ASSIGN(w.post_mlp_norm, norm({blk + "post_ffw_norm.weight", {d}}));
@@ -91,55 +108,113 @@ class Loader {
     return {};
   }
 
-  Status load_head(CpuWeights& weights) {
-    ISTHMUS_ASSIGN(weights.final_norm, norm({"output_norm.weight", {hidden()}}));
+  Status load_head() {
+    ISTHMUS_ASSIGN(weights_.final_norm, norm({"output_norm.weight", {hidden()}}));
     const char* name = config_.tied_head ? "token_embd.weight" : "output.weight";
-    ISTHMUS_ASSIGN(weights.head, stack({{name, {vocab(), hidden()}}}));
+    ISTHMUS_ASSIGN(weights_.head,
+                   linear(options_.weights.head_bits, {{name, {vocab(), hidden()}}}));
     return {};
   }
 
-  Result<FloatRegion> norm(const Piece& piece) {
-    ISTHMUS_ASSIGN(FloatRegion weight, stack({piece}));
-    for (size_t i = 0; i < weight.size(); ++i) weight.data()[i] += config_.norm_weight_offset;
+  Result<const float*> norm(const Wanted& wanted) {
+    ISTHMUS_ASSIGN(float* weight, floats({wanted}));
+    for (uint64_t i = 0; i < wanted.shape[0]; ++i) weight[i] += config_.norm_weight_offset;
     return weight;
   }
 
-  /// Reads tensors one behind the other.
-  Result<FloatRegion> stack(const std::vector<Piece>& pieces) {
+  /// Tensors one behind the other.
+  Result<float*> floats(const std::vector<Wanted>& stacked) {
+    std::vector<const model::Tensor*> tensors;
     size_t size = 0;
-    for (const Piece& piece : pieces) size += piece.size();
-    ISTHMUS_ASSIGN(FloatRegion region, FloatRegion::allocate(size));
-    float* out = region.data();
-    for (const Piece& piece : pieces) {
-      ISTHMUS_ASSIGN(const model::Tensor* tensor, find(piece));
-      ISTHMUS_TRY(read(*tensor, MatrixView<float>(out, piece.rows(), piece.cols())));
-      out += piece.size();
+    for (const Wanted& wanted : stacked) {
+      ISTHMUS_ASSIGN(const model::Tensor* tensor, find(wanted));
+      tensors.push_back(tensor);
+      size += tensor->rows() * tensor->cols();
     }
-    return region;
+    ISTHMUS_ASSIGN(float* const all, weights_.memory.take_floats(size));
+    float* next = all;
+    for (const model::Tensor* tensor : tensors) {
+      const MatrixView<float> out(next, tensor->rows(), tensor->cols());
+      ISTHMUS_TRY(in_parallel(out.rows(), [&](size_t begin, size_t end) {
+        return model::read_rows(*tensor, begin, out.middle_rows(begin, end - begin));
+      }));
+      next += out.rows() * out.cols();
+    }
+    return all;
   }
 
-  Result<const model::Tensor*> find(const Piece& piece) const {
-    ISTHMUS_ASSIGN(const model::Tensor* tensor, file_.find(piece.name));
-    if (tensor->shape != piece.shape) {
-      return fail(ErrorCode::kCorrupt, "engine: tensor '" + piece.name + "' has shape " +
+  Result<Linear> linear(int32_t bits, const std::vector<Wanted>& stacked) {
+    Linear result;
+    result.inputs = stacked.front().shape[1];
+    for (const Wanted& wanted : stacked) {
+      Linear::Piece piece;
+      piece.outputs = wanted.shape[0];
+      if (options_.precision == Precision::kExact) {
+        ISTHMUS_ASSIGN(piece.floats, floats({wanted}));
+      } else {
+        ISTHMUS_ASSIGN(const model::Tensor* tensor, find(wanted));
+        ISTHMUS_TRY(pack(*tensor, bits, piece));
+      }
+      result.outputs += piece.outputs;
+      result.pieces.push_back(piece);
+    }
+    return result;
+  }
+
+  Status pack(const model::Tensor& tensor, int32_t bits, Linear::Piece& piece) {
+    const Packing packing = choose_packing(tensor.type, bits);
+    piece.format = packing.format;
+    const size_t inputs = tensor.cols();
+    const size_t block_bytes = kernels::block_bytes(packing.format, inputs);
+    ISTHMUS_ASSIGN(std::byte* const blocks,
+                   weights_.memory.take(piece.block_count() * block_bytes));
+    piece.blocks = blocks;
+    const size_t row_bytes = tensor.data.size() / tensor.rows();
+    return in_parallel(piece.block_count(), [&](size_t begin, size_t end) -> Status {
+      Matrix rounded;
+      for (size_t b = begin; b < end; ++b) {
+        const size_t first = b * kPackedOutputs;
+        const size_t rows = std::min(kPackedOutputs, piece.outputs - first);
+        const std::span block(blocks + b * block_bytes, block_bytes);
+        Status status;
+        if (packing.lossless) {
+          status = kernels::pack_block(
+              tensor.type, tensor.data.subspan(first * row_bytes, rows * row_bytes), inputs, block);
+        } else {
+          rounded = Matrix(rows, inputs);
+          ISTHMUS_TRY(model::read_rows(tensor, first, rounded.view()));
+          status = kernels::round_block(rounded.view(), bits, block);
+        }
+        if (!status) {
+          return fail(status.error().code,
+                      "engine: tensor '" + tensor.name + "': " + status.error().message);
+        }
+      }
+      return {};
+    });
+  }
+
+  Result<const model::Tensor*> find(const Wanted& wanted) const {
+    ISTHMUS_ASSIGN(const model::Tensor* tensor, file_.find(wanted.name));
+    if (tensor->shape != wanted.shape) {
+      return fail(ErrorCode::kCorrupt, "engine: tensor '" + wanted.name + "' has shape " +
                                            describe(tensor->shape) + ", not " +
-                                           describe(piece.shape));
+                                           describe(wanted.shape));
     }
     return tensor;
   }
 
-  Status read(const model::Tensor& tensor, MatrixView<float> out) {
-    constexpr size_t kFloatsPerGrain = 1 << 14;  // enough work to be worth handing to a thread
+  /// Runs `body(begin, end)` over [0, count). \returns an error of one of the pieces.
+  template <typename Body>
+  Status in_parallel(size_t count, const Body& body) {
     std::mutex mutex;
     Status status;
-    pool_.parallel_for(out.rows(), std::max<size_t>(1, kFloatsPerGrain / out.cols()),
-                       [&](size_t begin, size_t end) {
-                         Status piece =
-                             model::read_rows(tensor, begin, out.middle_rows(begin, end - begin));
-                         if (piece) return;
-                         const std::scoped_lock lock(mutex);
-                         status = std::move(piece);
-                       });
+    pool_.parallel_for(count, /*grain=*/1, [&](size_t begin, size_t end) {
+      Status piece = body(begin, end);
+      if (piece) return;
+      const std::scoped_lock lock(mutex);
+      status = std::move(piece);
+    });
     return status;
   }
 
@@ -151,17 +226,30 @@ class Loader {
   const model::ModelFile& file_;
   const model::ModelConfig& config_;
   const model::Part& part_;
+  const CpuEngineOptions& options_;
   ThreadPool& pool_;
   const Progress& progress_;
+  CpuWeights weights_;
   int32_t steps_ = 0;
   int32_t total_steps_ = 0;
 };
 
 }  // namespace
 
+size_t Linear::Piece::block_count() const {
+  return (outputs + kPackedOutputs - 1) / kPackedOutputs;
+}
+
+size_t Linear::block_count() const {
+  size_t count = 0;
+  for (const Piece& piece : pieces) count += piece.block_count();
+  return count;
+}
+
 Result<CpuWeights> load_cpu_weights(const model::ModelFile& file, const model::Part& part,
-                                    ThreadPool& pool, const Progress& progress) {
-  return Loader(file, part, pool, progress).run();
+                                    const CpuEngineOptions& options, ThreadPool& pool,
+                                    const Progress& progress) {
+  return Loader(file, part, options, pool, progress).run();
 }
 
 }  // namespace isthmus::engine

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <string>
 
+#include "k_scales.h"
+
 namespace isthmus {
 namespace {
 
@@ -106,44 +108,18 @@ void read_q2_k(const uint8_t* block, float* out) {
 }
 
 // 32 bytes of third bits, 64 bytes of 2-bit codes (as Q2_K), 12 bytes of 6-bit scales, d. Bit s of
-// mask byte i belongs to element 32 s + i; a clear one means 4 less. Scale j has its low nibble in
-// byte j % 8 (high half for j >= 8) and its upper two bits in byte 8 + j % 4.
+// mask byte i belongs to element 32 s + i; a clear one means 4 less.
 void read_q3_k(const uint8_t* block, float* out) {
   const uint8_t* mask = block;
   const uint8_t* codes = block + 32;
   const uint8_t* scales = block + 96;
   const float d = load_f16(block + 108);
   for (unsigned i = 0; i < 256; ++i) {
-    const unsigned j = i / 16;
-    const unsigned low = scales[j % 8] >> (j / 8 * 4) & 0x0FU;
-    const unsigned high = scales[8 + j % 4] >> (j / 4 * 2) & 3U;
-    const float step = d * static_cast<float>(int(low | high << 4U) - 32);
+    const float step = d * static_cast<float>(kernels::read_q3_k_scale(scales, i / 16));
     const unsigned code = codes[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3U;
     const int borrow = (mask[i % 32] >> (i / 32) & 1U) != 0 ? 0 : 4;
     out[i] = step * static_cast<float>(int(code) - borrow);
   }
-}
-
-struct ScaleAndOffset {
-  float step;
-  float offset;
-};
-
-// Sub-block j (0..7) of the 12 bytes that Q4_K and Q5_K pack sixteen 6-bit numbers into: the first
-// four pairs lie in the low 6 bits of bytes j and j + 4; the others have their low nibbles in bytes
-// 8..11 and their upper two bits above the first four pairs.
-ScaleAndOffset unpack_k_scale(const uint8_t* packed, unsigned j, float d, float m) {
-  unsigned scale = 0;
-  unsigned offset = 0;
-  if (j < 4) {
-    scale = packed[j] & 63U;
-    offset = packed[j + 4] & 63U;
-  } else {
-    scale = (packed[j + 4] & 0x0FU) | static_cast<unsigned>(packed[j - 4] >> 6U) << 4U;
-    offset = static_cast<unsigned>(packed[j + 4] >> 4U) | static_cast<unsigned>(packed[j] >> 6U)
-                                                              << 4U;
-  }
-  return {d * static_cast<float>(scale), m * static_cast<float>(offset)};
 }
 
 // d, m, 12 bytes of scales, 128 bytes of nibbles: each run of 32 bytes holds 64 weights, first all
@@ -153,7 +129,9 @@ void read_q4_k(const uint8_t* block, float* out) {
   const float m = load_f16(block + 2);
   const uint8_t* codes = block + 16;
   for (unsigned j = 0; j < 8; ++j) {
-    const auto [step, offset] = unpack_k_scale(block + 4, j, d, m);
+    const auto [scale, offset_scale] = kernels::read_k_scale(block + 4, j);
+    const float step = d * static_cast<float>(scale);
+    const float offset = m * static_cast<float>(offset_scale);
     for (unsigned i = 0; i < 32; ++i) {
       const unsigned code = codes[j / 2 * 32 + i] >> (j % 2 * 4) & 0x0FU;
       out[j * 32 + i] = step * static_cast<float>(code) - offset;
@@ -169,7 +147,9 @@ void read_q5_k(const uint8_t* block, float* out) {
   const uint8_t* high = block + 16;
   const uint8_t* codes = block + 48;
   for (unsigned j = 0; j < 8; ++j) {
-    const auto [step, offset] = unpack_k_scale(block + 4, j, d, m);
+    const auto [scale, offset_scale] = kernels::read_k_scale(block + 4, j);
+    const float step = d * static_cast<float>(scale);
+    const float offset = m * static_cast<float>(offset_scale);
     for (unsigned i = 0; i < 32; ++i) {
       const unsigned low = codes[j / 2 * 32 + i] >> (j % 2 * 4) & 0x0FU;
       const unsigned code = low | (high[i] >> j & 1U) << 4U;

@@ -15,9 +15,10 @@ constexpr std::array<const KernelTable*, 3> kVariants = {&kGenericKernels, &kAvx
                                                          &kAvx512Kernels};
 
 size_t supported_count() {
-  if (!__builtin_cpu_supports("avx2")) return 1;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) return 1;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512vnni");
   return avx512 ? 3 : 2;
 }
 #else

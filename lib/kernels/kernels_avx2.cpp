@@ -2,7 +2,11 @@
 #define ISTHMUS_VECTOR_BYTES 32
 #define ISTHMUS_TILE_OUTPUTS 4
 #define ISTHMUS_TILE_ROWS 1
-#include "exact_kernels.h"
+#define ISTHMUS_PACKED_ROWS 4
+#define ISTHMUS_SCORE_BLOCKS 1
+#define ISTHMUS_MIX_GROUPS 1
+#include "dots_avx2.h"
+#include "make_table.h"
 #include "variants.h"
 
 namespace isthmus::kernels {

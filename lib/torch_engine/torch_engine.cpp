@@ -71,7 +71,12 @@ class TorchEngine final : public engine::Engine {
 
   const model::ModelConfig& config() const override { return config_; }
   const model::Part& part() const override { return part_; }
-  engine::EngineInfo info() const override { return {device_.str(), std::string(precision_.name)}; }
+  engine::EngineInfo info() const override {
+    engine::EngineInfo info;
+    info.device = device_.str();
+    info.precision = precision_.name;
+    return info;
+  }
   bool batch_invariant() const override { return false; }
 
   Result<std::unique_ptr<engine::KvCache>> make_cache(engine::LayerWindow layers,

@@ -66,9 +66,8 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
       ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
       ->capture_default_str();
-  app.add_option("--precision", flags.precision, "exact")
-      ->check(CLI::IsMember({"exact"}))
-      ->capture_default_str();
+  declare_precision(app, flags.engine);
+  declare_storage(app, flags.engine, "--front-bits");
   app.add_option("--codec", flags.codec, "how activations cross: f32, bf16 or f16")
       ->check([](const std::string& spec) { return message(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
@@ -98,7 +97,8 @@ Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
   edge::DeviceOptions options{.model = flags.model,
                               .cut = flags.cut,
                               .tail = flags.tail,
-                              .threads = static_cast<size_t>(flags.threads)};
+                              .threads = static_cast<size_t>(flags.threads),
+                              .engine = flags.engine.options()};
   if (!flags.local && !options.cut) {
     ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
   }

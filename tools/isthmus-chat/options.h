@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "common/engine_flags.h"
+
 namespace isthmus::tools {
 
 struct ChatFlags {
@@ -23,7 +25,7 @@ struct ChatFlags {
   bool raw = false;
   bool json = false;
   int threads = 0;
-  std::string precision = "exact";  // the only one yet
+  EngineFlags engine;
   std::string codec = "f16";
   int32_t context = 2048;
   double timeout_s = 60;

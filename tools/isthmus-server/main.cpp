@@ -46,7 +46,9 @@ Result<std::unique_ptr<engine::Engine>> load_engine(
   part.embedding = false;  // devices send activations, never tokens
   ProgressBar bar("loading");
   const engine::Progress progress = [&bar](double fraction) { bar.update(fraction); };
-  if (flags.device == "cpu") return engine::load_cpu_engine(file, part, pool, progress);
+  if (flags.device == "cpu") {
+    return engine::load_cpu_engine(file, part, pool, flags.engine.options(), progress);
+  }
 #ifdef ISTHMUS_WITH_TORCH
   return torch_engine::load_torch_engine(file, part,
                                          {.device = flags.device == "torch" ? "cpu" : flags.device,

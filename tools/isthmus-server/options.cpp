@@ -26,7 +26,8 @@ void declare(CLI::App& app, ServerFlags& flags) {
   app.add_option("--device", flags.device, "cpu, torch (libtorch on the CPU) or cuda[:N]")
       ->capture_default_str();
   app.add_option("--precision", flags.precision,
-                 "cpu: exact; torch: fp32; cuda: bf16, fp16 or fp32");
+                 "cpu: fast or exact; torch: fp32; cuda: bf16, fp16 or fp32");
+  declare_storage(app, flags.engine, "--back-bits");
   app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
       ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
       ->capture_default_str();
@@ -59,9 +60,9 @@ void check(ServerFlags& flags) {
     throw CLI::ValidationError("--device is '" + flags.device +
                                "', must be cpu, torch or cuda[:N]");
   }
-  if (flags.device == "cpu" && !flags.precision.empty() && flags.precision != "exact") {
-    throw CLI::ValidationError("--precision is '" + flags.precision +
-                               "', --device cpu knows exact");
+  if (flags.device == "cpu" && !flags.precision.empty()) {
+    flags.engine.precision = flags.precision;
+    check(flags.engine);
   }
 }
 

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <string>
 
+#include "common/engine_flags.h"
+
 namespace isthmus::tools {
 
 struct ServerFlags {
@@ -17,6 +19,7 @@ struct ServerFlags {
   std::string layers;          // "A:B"; empty: all that the file holds
   std::string device = "cpu";  // "cpu", "torch" or "cuda[:N]"
   std::string precision;       // empty: the device's default
+  EngineFlags engine;          // of --device cpu
   int threads = 0;
   std::filesystem::path home;  // empty: the standard place for keys
   bool allow_any_client = false;

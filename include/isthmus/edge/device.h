@@ -10,6 +10,7 @@
 
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/error.h>
+#include <isthmus/engine/cpu_engine.h>
 #include <isthmus/engine/engine.h>
 #include <isthmus/engine/sampler.h>
 #include <isthmus/model/config.h>
@@ -42,6 +43,7 @@ struct DeviceOptions {
   /// tokens. Only with a cut.
   std::optional<int32_t> tail;
   size_t threads = 0;  ///< at most ThreadPool::kMaxThreads; 0: one per hardware thread
+  engine::CpuEngineOptions engine;  ///< precision of weights, activations and cache
   /// How turns are written. Nothing: as the model's own template does.
   std::optional<text::ChatFormat> chat_format;
   engine::Progress progress;  ///< told how much is loaded; may be empty

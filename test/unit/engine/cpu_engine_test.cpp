@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/catch.h"
@@ -16,28 +17,40 @@
 namespace isthmus::engine {
 namespace {
 
+constexpr CpuEngineOptions kExact = {.precision = Precision::kExact};
+const std::vector<CpuEngineOptions> kAllOptions = {
+    kExact, {.precision = Precision::kFast}, {.kv_bits = KvBits::k8}};
+
 /// Loads engines on a pool of its own. The instruction set is the one of the environment.
 class CpuUnderTest {
  public:
-  explicit CpuUnderTest(size_t threads) : pool_(threads) {}
+  explicit CpuUnderTest(size_t threads, CpuEngineOptions options = {})
+      : pool_(threads), options_(std::move(options)) {}
 
   test::EngineUnderTest get() {
-    return {.load = [this](const std::shared_ptr<const model::ModelFile>& file,
-                           const model::Part& part) { return load_cpu_engine(file, part, pool_); },
-            .tolerance = 0};
+    return {
+        .load =
+            [this](const std::shared_ptr<const model::ModelFile>& file, const model::Part& part) {
+              return load_cpu_engine(file, part, pool_, options_);
+            },
+        .tolerance = 0};
   }
 
  private:
   ThreadPool pool_;
+  CpuEngineOptions options_;
 };
 
-/// Runs a shared case for every instruction set of this machine.
+/// Runs a shared case for every instruction set of this machine and every precision.
 void check_everywhere(void (*check)(const test::EngineUnderTest&), size_t threads) {
   for (const kernels::KernelTable* table : kernels::available_kernels()) {
-    CAPTURE(table->name, threads);
-    const test::ScopedVariable isa("ISTHMUS_CPU_ISA", table->name);
-    CpuUnderTest cpu(threads);
-    check(cpu.get());
+    for (const CpuEngineOptions& options : kAllOptions) {
+      CAPTURE(table->name, threads, static_cast<int>(options.precision),
+              static_cast<int>(options.kv_bits));
+      const test::ScopedVariable isa("ISTHMUS_CPU_ISA", table->name);
+      CpuUnderTest cpu(threads, options);
+      check(cpu.get());
+    }
   }
 }
 
@@ -82,11 +95,18 @@ TEST_CASE("missing and misshapen tensors are named", "[engine][cpu]") {
 }
 
 TEST_CASE("tiny models agree with Hugging Face transformers", "[engine][cpu][golden]") {
-  CpuUnderTest cpu(2);
+  CpuUnderTest cpu(2, kExact);
   test::check_golden(cpu.get(), ISTHMUS_TEST_DATA "/engine", 1e-4);
 }
 
+TEST_CASE("tiny models in bytes stay near Hugging Face transformers", "[engine][cpu][golden]") {
+  // Rounding costs a few hundredths of the range of the logits: these models are narrow.
+  CpuUnderTest cpu(2);
+  test::check_golden(cpu.get(), ISTHMUS_TEST_DATA "/engine", 0.1);
+}
+
 TEST_CASE("instruction sets and thread counts leave no trace in the bits", "[engine][cpu]") {
+  const CpuEngineOptions options = GENERATE(from_range(kAllOptions));
   for (const auto& [name, config] : test::tiny_configs()) {
     const auto model = std::make_shared<const test::TinyModel>(config);
     std::vector<Matrix> expected;
@@ -94,7 +114,7 @@ TEST_CASE("instruction sets and thread counts leave no trace in the bits", "[eng
       for (const size_t threads : {size_t{1}, size_t{2}, size_t{3}, size_t{8}}) {
         CAPTURE(name, table->name, threads);
         const test::ScopedVariable isa("ISTHMUS_CPU_ISA", table->name);
-        CpuUnderTest cpu(threads);
+        CpuUnderTest cpu(threads, options);
         const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
         std::vector<Matrix> actual;
         for (const auto& sequence : test::mixed_sequences(config)) {
@@ -158,14 +178,45 @@ TEST_CASE("loading reports progress up to 1 and what the engine is", "[engine][c
   part.head = true;
   std::vector<double> seen;
   const auto engine = test::value_of(
-      load_cpu_engine(model, part, pool, [&](double fraction) { seen.push_back(fraction); }));
+      load_cpu_engine(model, part, pool, {}, [&](double fraction) { seen.push_back(fraction); }));
   CHECK(std::is_sorted(seen.begin(), seen.end()));
   REQUIRE_FALSE(seen.empty());
   CHECK(seen.back() == 1);
   CHECK(engine->info().device == "cpu");
-  CHECK(engine->info().precision == "exact");
+  CHECK(engine->info().precision == "fast");
+  CHECK(engine->info().weight_bytes > 0);
+  const auto exact = test::value_of(load_cpu_engine(model, part, pool, kExact));
+  CHECK(exact->info().precision == "exact");
+  CHECK(exact->info().kv_bytes_per_token_and_layer > engine->info().kv_bytes_per_token_and_layer);
   CHECK(engine->batch_invariant());
   CHECK(engine->part().layers == part.layers);
+}
+
+TEST_CASE("a policy rounds the layers it names", "[engine][cpu]") {
+  const auto config = test::tiny_configs().front().config;
+  const auto model = std::make_shared<const test::TinyModel>(config);
+  ThreadPool pool(1);
+  const auto bytes = [&](const WeightPolicy& policy) {
+    return test::value_of(
+               load_cpu_engine(model, test::whole_model(config), pool, {.weights = policy}))
+        ->info()
+        .weight_bytes;
+  };
+  const auto eight = bytes({});
+  const auto front = bytes({.ranges = {{{0, 2}, 4}}});
+  const auto layers = bytes({.ranges = {{{0, config.layer_count}, 4}}});
+  const auto all = bytes({.ranges = {{{0, config.layer_count}, 4}}, .head_bits = 4});
+  CHECK(front < eight);
+  CHECK(eight - layers == (eight - front) * static_cast<uint64_t>(config.layer_count) / 2);
+  CHECK(all < layers);
+  CHECK(WeightPolicy{.ranges = {{{0, 4}, 8}, {{1, 2}, 4}}}.bits(1) == 4);
+  CHECK(WeightPolicy{.ranges = {{{0, 4}, 4}}}.bits(4) == 8);
+  for (const int32_t bits : {0, 3, 16, -4}) {
+    CHECK_FAILS_WITH(WeightPolicy{.head_bits = bits}.validate(), ErrorCode::kInvalidArgument);
+    CHECK_FAILS_WITH(load_cpu_engine(model, test::whole_model(config), pool,
+                                     {.weights = {.ranges = {{{0, 1}, bits}}}}),
+                     ErrorCode::kInvalidArgument);
+  }
 }
 
 TEST_CASE("an unknown instruction set is an error at load", "[engine][cpu]") {
@@ -191,13 +242,14 @@ TEST_CASE("a cache takes memory as it grows, not when it is made", "[engine][cpu
   const auto model = std::make_shared<const test::TinyModel>(config);
   CpuUnderTest cpu(1);
   const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
-  constexpr int32_t kGibibyte = (1 << 30) / (4 * 2 * 36 * sizeof(float));  // in positions
+  const auto layer_bytes = engine->info().kv_bytes_per_token_and_layer;
+  const auto positions = static_cast<int32_t>((1 << 30) / (4 * layer_bytes));  // in positions
   const size_t before = resident_bytes();
-  const auto cache = test::value_of(engine->make_cache({0, 4}, kGibibyte));
+  const auto cache = test::value_of(engine->make_cache({0, 4}, positions));
   const auto tokens = test::tiny_tokens(20, config.vocab_size);
   const Slice slice{.cache = cache.get(), .tokens = tokens, .rows = Rows::kNone};
   test::value_of(engine->forward({&slice, 1}));
-  CHECK(cache->capacity() == kGibibyte);
+  CHECK(cache->capacity() == positions);
   CHECK(resident_bytes() - before < (1 << 26));
 }
 
@@ -208,7 +260,7 @@ TEST_CASE("a cache that fits no address space is out of memory", "[engine][cpu]"
   const auto model = std::make_shared<const test::TinyModel>(config);
   CpuUnderTest cpu(1);
   const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
-  // 4 layers * 2 * 4,096 floats * 2^31 positions are 2^48 bytes, more than a process can address.
+  // 4 layers * 2 * 4,096 halves * 2^31 positions are 2^47 bytes, all that a process can address.
   CHECK_FAILS_WITH(engine->make_cache({0, 4}, INT32_MAX), ErrorCode::kOutOfMemory);
 }
 
@@ -219,7 +271,7 @@ TEST_CASE("a soft cap near zero makes attention uniform, a huge one changes noth
     config.attention_scale = scale;
     config.attention_softcap = cap;
     const auto model = std::make_shared<const test::TinyModel>(config);
-    CpuUnderTest cpu(1);
+    CpuUnderTest cpu(1, kExact);
     const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
     return test::run_alone(*engine, test::mixed_sequences(config).front());
   };

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -47,22 +48,88 @@ inline double gelu_in_double(double x) {
   return 0.5 * x * (1 + std::tanh(root_two_over_pi * (x + 0.044715 * x * x * x)));
 }
 
-inline std::vector<double> attend_in_double(const kernels::Attention& a) {
-  std::vector<double> scores(a.count);
-  for (size_t p = 0; p < a.count; ++p) {
-    scores[p] = a.scale * dot_in_double(a.query, a.keys + p * a.stride, a.head_size);
-    if (a.softcap > 0) scores[p] = a.softcap * std::tanh(scores[p] / a.softcap);
+/// What one query reads from keys and values [count, head_size].
+inline std::vector<double> attend_in_double(std::span<const float> query,
+                                            std::span<const float> keys,
+                                            std::span<const float> values, double scale,
+                                            double softcap) {
+  const size_t head_size = query.size();
+  const size_t count = keys.size() / head_size;
+  std::vector<double> scores(count);
+  for (size_t p = 0; p < count; ++p) {
+    scores[p] = scale * dot_in_double(query.data(), keys.data() + p * head_size, head_size);
+    if (softcap > 0) scores[p] = softcap * std::tanh(scores[p] / softcap);
   }
   const double largest = *std::max_element(scores.begin(), scores.end());
   double total = 0;
   for (double& score : scores) total += score = std::exp(score - largest);
-  std::vector<double> out(a.head_size);
-  for (size_t p = 0; p < a.count; ++p) {
-    for (size_t i = 0; i < a.head_size; ++i) {
-      out[i] += scores[p] / total * a.values[p * a.stride + i];
+  std::vector<double> out(head_size);
+  for (size_t p = 0; p < count; ++p) {
+    for (size_t i = 0; i < head_size; ++i) {
+      out[i] += scores[p] / total * values[p * head_size + i];
     }
   }
   return out;
+}
+
+/// One row as bytes, with the memory that QuantizedRows points to.
+struct ByteRow {
+  explicit ByteRow(size_t inputs)
+      : codes((inputs + 31) / 32 * 32),
+        scales(codes.size() / 32),
+        sums(codes.size() / 32),
+        half_sums(codes.size() / 16) {}
+  kernels::QuantizedRows get() {
+    return {codes.data(), scales.data(), sums.data(), half_sums.data()};
+  }
+
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<float> sums;
+  std::vector<int32_t> half_sums;
+};
+
+/// Codes of `x` as `KernelTable::quantize` states them.
+inline ByteRow quantize(std::span<const float> x) {
+  ByteRow row(x.size());
+  for (size_t g = 0; g < row.scales.size(); ++g) {
+    const auto group = x.subspan(g * 32, std::min<size_t>(32, x.size() - g * 32));
+    float top = 0;
+    for (const float value : group) top = std::max(top, std::abs(value));
+    if (top < 0x1p-100F) continue;
+    row.scales[g] = top / 127;
+    for (size_t i = 0; i < group.size(); ++i) {
+      const float scaled = group[i] * (127 / top);
+      row.codes[g * 32 + i] = static_cast<int8_t>(std::nearbyint(scaled));
+      row.half_sums[2 * g + i / 16] += row.codes[g * 32 + i];
+    }
+    row.sums[g] =
+        row.scales[g] * static_cast<float>(row.half_sums[2 * g] + row.half_sums[2 * g + 1]);
+  }
+  return row;
+}
+
+/// One output of a packed product in the order that PackedProduct states. `weight(i)` is the
+/// integer code of input i (an offset of 8 taken away), `scale(i)` and `offset(g)` as float.
+template <typename Code, typename Scale, typename Offset>
+float packed_dot(const ByteRow& x, bool half_groups, bool offsets, const Code& code,
+                 const Scale& scale, const Offset& offset) {
+  float output = 0;
+  for (size_t g = 0; g < x.scales.size(); ++g) {
+    int64_t dots[2] = {0, 0};
+    for (size_t i = 0; i < 32; ++i) dots[i / 16] += int64_t{code(g * 32 + i)} * x.codes[g * 32 + i];
+    float products = 0;
+    if (half_groups) {
+      products = static_cast<float>(dots[0]) * scale(g * 32) +
+                 static_cast<float>(dots[1]) * scale(g * 32 + 16);
+    } else {
+      products = static_cast<float>(dots[0] + dots[1]) * scale(g * 32);
+    }
+    float sum = products * x.scales[g];
+    if (offsets) sum += offset(g) * x.sums[g];
+    output += sum;
+  }
+  return output;
 }
 
 }  // namespace isthmus::test

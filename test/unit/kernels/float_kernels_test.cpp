@@ -1,44 +1,15 @@
-#include <isthmus/core/random.h>
 #include <isthmus/kernels/dispatch.h>
 
-#include <bit>
-#include <cstdint>
+#include <cmath>
 #include <vector>
 
 #include "reference.h"
 #include "support/catch.h"
 #include "support/environment.h"
+#include "variants.h"
 
 namespace isthmus::kernels {
 namespace {
-
-/// Numbers in [-size, size), the same for the same seed.
-std::vector<float> numbers(uint64_t seed, size_t count, double size = 1) {
-  std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i) {
-    values[i] = static_cast<float>((2 * counter_uniform(seed, i) - 1) * size);
-  }
-  return values;
-}
-
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
-    return std::bit_cast<uint32_t>(x) == std::bit_cast<uint32_t>(y);
-  });
-}
-
-/// Runs `compute` with every variant of this machine, requires the same bits from all, and returns
-/// them.
-template <typename Compute>
-std::vector<float> same_on_all(const Compute& compute) {
-  const auto variants = available_kernels();
-  const std::vector<float> first = compute(*variants.front());
-  for (const KernelTable* table : variants) {
-    CAPTURE(table->name);
-    REQUIRE(same_bits(compute(*table), first));
-  }
-  return first;
-}
 
 TEST_CASE("products have the bits of the stated lane order at every shape", "[kernels][product]") {
   const size_t rows = GENERATE(1, 2, 3, 4, 5, 9);
@@ -52,16 +23,15 @@ TEST_CASE("products have the bits of the stated lane order at every shape", "[ke
 
   const auto y = same_on_all([&](const KernelTable& table) {
     std::vector<float> result(rows * outputs, -1);
-    Product product{x.data(),
-                    weights.data(),
-                    has_bias ? bias.data() : nullptr,
-                    result.data(),
-                    rows,
-                    inner,
-                    outputs,
-                    0,
-                    outputs};
-    table.product(product);
+    table.product({.x = x.data(),
+                   .weights = weights.data(),
+                   .bias = has_bias ? bias.data() : nullptr,
+                   .y = result.data(),
+                   .y_stride = outputs,
+                   .rows = rows,
+                   .inner = inner,
+                   .first_output = 0,
+                   .end_output = outputs});
     return result;
   });
   for (size_t r = 0; r < rows; ++r) {
@@ -84,7 +54,14 @@ TEST_CASE("a product writes the outputs it was asked for and no others", "[kerne
   const auto weights = numbers(2, 13 * 40);
   const auto y = same_on_all([&](const KernelTable& table) {
     std::vector<float> result(3 * 13, 99);
-    table.product({x.data(), weights.data(), nullptr, result.data(), 3, 40, 13, first, end});
+    table.product({.x = x.data(),
+                   .weights = weights.data(),
+                   .y = result.data(),
+                   .y_stride = 13,
+                   .rows = 3,
+                   .inner = 40,
+                   .first_output = first,
+                   .end_output = end});
     return result;
   });
   for (size_t r = 0; r < 3; ++r) {
@@ -163,47 +140,25 @@ TEST_CASE("the soft cap stays inside its bounds and close to the mathematics", "
   }
 }
 
-TEST_CASE("attention comes close to the mathematics at every size", "[kernels][attention]") {
-  const size_t count = GENERATE(1, 2, 3, 4, 5, 15, 16, 17, 40, 300);
-  const size_t head_size = GENERATE(2, 6, 16, 24, 64, 80, 128);
-  const float cap = GENERATE(0.0F, 5.0F);
-  CAPTURE(count, head_size, cap);
-  const size_t stride = head_size + 3;
-  const auto query = numbers(9, head_size, 4);
-  const auto keys = numbers(10, count * stride, 4);
-  const auto values = numbers(11, count * stride);
-  Attention attention;
-  attention.query = query.data();
-  attention.keys = keys.data();
-  attention.values = values.data();
-  attention.stride = stride;
-  attention.count = count;
-  attention.head_size = head_size;
-  attention.scale = 0.25F;
-  attention.softcap = cap;
-  const auto out = same_on_all([&](const KernelTable& table) {
-    std::vector<float> scores(count);
-    std::vector<float> result(head_size);
-    Attention local = attention;
-    local.scores = scores.data();
-    local.out = result.data();
-    table.attend(local);
+TEST_CASE("a rotation turns each pair by its angle", "[kernels][rotate]") {
+  const size_t pairs = GENERATE(1, 3, 8, 32, 33);
+  const bool adjacent = GENERATE(false, true);
+  const auto head = numbers(12, 2 * pairs, 5);
+  std::vector<float> cos_sin(2 * pairs);
+  for (size_t i = 0; i < pairs; ++i) {
+    cos_sin[i] = static_cast<float>(std::cos(0.7 * static_cast<double>(i)));
+    cos_sin[pairs + i] = static_cast<float>(std::sin(0.7 * static_cast<double>(i)));
+  }
+  const auto turned = same_on_all([&](const KernelTable& table) {
+    std::vector<float> result = head;
+    table.rotate(result.data(), pairs, adjacent, cos_sin.data());
     return result;
   });
-  const auto exact = test::attend_in_double(attention);
-  for (size_t i = 0; i < head_size; ++i) REQUIRE(std::abs(out[i] - exact[i]) < 2e-5);
-}
-
-TEST_CASE("attention survives scores of a million", "[kernels][attention]") {
-  const std::vector<float> query = {1e3F, 0};
-  const std::vector<float> keys = {1e3F, 0, -1e3F, 0, 999, 0};
-  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
-  for (const KernelTable* table : available_kernels()) {
-    std::vector<float> scores(3);
-    std::vector<float> out(2);
-    table->attend(
-        {query.data(), keys.data(), values.data(), 2, 3, 2, 1, 0, scores.data(), out.data()});
-    CHECK(out == std::vector<float>{1, 2});
+  for (size_t i = 0; i < pairs; ++i) {
+    const size_t x = adjacent ? 2 * i : i;
+    const size_t y = adjacent ? 2 * i + 1 : i + pairs;
+    REQUIRE(turned[x] == head[x] * cos_sin[i] - head[y] * cos_sin[pairs + i]);
+    REQUIRE(turned[y] == head[y] * cos_sin[i] + head[x] * cos_sin[pairs + i]);
   }
 }
 
