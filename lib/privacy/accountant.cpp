@@ -144,33 +144,27 @@ double binomial_epsilon(double trials, double tilt, double delta) {
 }
 
 double renyi_epsilon(const std::function<double(double)>& divergence, double delta) {
-  // Every order gives a valid epsilon, so a search that misses the best one errs upwards only.
-  const auto at = [&](double log_excess) {
-    const double order = 1 + std::exp(log_excess);
-    const double d = divergence(order);
-    if (!std::isfinite(d)) return kInfinity;
-    return std::max(0.0, d + std::log1p(-1 / order) - std::log(delta * order) / (order - 1)) *
-           (1 + kRoundingMargin);
+  // Orders 1 + e^(j / 4) on a fixed grid from 1.001 to 8100, so that a costly curve can be kept.
+  // Every order gives a valid epsilon: a search that misses the best one errs upwards only.
+  constexpr int kFirst = -28;
+  constexpr int kLast = 36;
+  double least = kInfinity;
+  int best = kFirst;
+  const auto look_at = [&](int j) {
+    if (j < kFirst || j > kLast) return;
+    const double order = 1 + std::exp(j / 4.0);
+    const double d = divergence(order) + std::log1p(-1 / order) -
+                     (std::log(delta) + std::log(order)) / (order - 1);
+    const double epsilon = std::max(0.0, d * (1 + kRoundingMargin));
+    if (epsilon >= least) return;
+    least = epsilon;
+    best = j;
   };
-  constexpr double kFirst = -7;
-  constexpr double kStep = 1.0;
-  constexpr int kSteps = 16;  // orders from 1.001 to 8100
-  int best = 0;
-  std::array<double, kSteps + 1> coarse{};
-  for (int i = 0; i <= kSteps; ++i) {
-    coarse[i] = at(kFirst + i * kStep);
-    if (coarse[i] < coarse[best]) best = i;
-  }
-  double low = kFirst + (best - 1) * kStep;
-  double high = kFirst + (best + 1) * kStep;
-  double least = coarse[best];
-  for (int i = 0; i < 14; ++i) {
-    const double left = low + 0.382 * (high - low);
-    const double right = high - 0.382 * (high - low);
-    const double at_left = at(left);
-    const double at_right = at(right);
-    least = std::min({least, at_left, at_right});
-    (at_left < at_right ? high : low) = at_left < at_right ? right : left;
+  for (int j = kFirst; j <= kLast; j += 4) look_at(j);
+  for (const int step : {2, 1}) {
+    const int middle = best;
+    look_at(middle - step);
+    look_at(middle + step);
   }
   return least;
 }

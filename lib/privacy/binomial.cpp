@@ -14,6 +14,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
+#include <utility>
 
 #include "binomial_ball.h"
 #include "noise_stream.h"
@@ -51,7 +53,7 @@ class Binomial final : public RowMechanism {
     // The ball of the clip in units of A, with room for the rounding of the clip itself.
     const double norm = clip().norm_l2 / scale_;
     const Ball ball{width(), static_cast<double>(trials_), tilt(), norm * norm * (1 + 1e-9)};
-    if (uses_norm()) return ball_renyi(ball, order);
+    if (uses_norm()) return kept_ball_renyi(ball, order);
     return ball.trials * static_cast<double>(width()) * corner_renyi(tilt(), order);
   }
 
@@ -96,11 +98,22 @@ class Binomial final : public RowMechanism {
  private:
   static constexpr double kMostDraws = 0x1.0p32;  // a sum takes milliseconds up to here
 
+  /// Takes milliseconds the first time, and epsilons are asked for at the same few orders.
+  [[nodiscard]] double kept_ball_renyi(const Ball& ball, double order) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [known, divergence] : kept_)
+      if (known == order) return divergence;
+    kept_.emplace_back(order, ball_renyi(ball, order));
+    return kept_.back().second;
+  }
+
   [[nodiscard]] double tilt() const { return static_cast<double>(most_) / kHalf; }
 
   unsigned trials_;
   double scale_;
   int64_t most_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::pair<double, double>> kept_;  // order, divergence; guarded by mutex_
 };
 
 }  // namespace

@@ -121,7 +121,7 @@ class Mechanism {
 };
 
 /// Makes the mechanism and derives its scale. With `epsilon` given this searches for the scale
-/// (up to a second); with `mu` or `range` it is cheap.
+/// (seconds if a norm is bounded); with `mu` or `range` it is cheap.
 /// \returns kInvalidArgument naming the field when a parameter is outside its range, when the clip
 /// lacks the bound the mechanism needs, or when no scale gives what is asked.
 [[nodiscard]] Result<std::unique_ptr<Mechanism>> make_mechanism(const MechanismSpec& spec,

@@ -1,0 +1,289 @@
+#include <isthmus/privacy/accountant.h>
+#include <isthmus/privacy/ledger.h>
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "ledger_file.h"
+#include "row_mechanism.h"
+
+namespace isthmus::privacy {
+namespace {
+
+constexpr uint64_t kKeptConversations = 1024;
+constexpr uint64_t kMostRows = uint64_t{1} << 40;  // charged at once
+
+/// Finds or makes the entry.
+LedgerEntry& entry_of(LedgerState& state, const LedgerEntry& wanted) {
+  for (LedgerEntry& entry : state.entries)
+    if (entry.scope == wanted.scope && entry.number == wanted.number && entry.key == wanted.key &&
+        entry.mechanism == wanted.mechanism)
+      return entry;
+  state.entries.push_back(wanted);
+  return state.entries.back();
+}
+
+Status check_conversation(const LedgerState& state, uint64_t id) {
+  if (id >= state.first_conversation && id < state.next_conversation) return {};
+  return fail(ErrorCode::kNotFound, "ledger: conversation " + std::to_string(id) +
+                                        " is not among those kept, " +
+                                        std::to_string(state.first_conversation) + " to " +
+                                        std::to_string(state.next_conversation - 1));
+}
+
+Status validate_budget(const char* name, const Budget& budget) {
+  if (!(budget.epsilon > 0))
+    return refused(std::string(name) + " epsilon", budget.epsilon, "above 0");
+  if (!(budget.delta > 0 && budget.delta < 1))
+    return refused(std::string(name) + " delta", budget.delta, "between 0 and 1");
+  return {};
+}
+
+}  // namespace
+
+/// Rows reserved and not yet used. They count for one period and one mechanism.
+struct Conversation::Block {
+  MechanismId mechanism;
+  uint64_t period = 0;
+  uint64_t left = 0;
+};
+
+class Ledger::Impl {
+ public:
+  Impl(const LedgerOptions& options, UnixClock clock)
+      : options_(options), clock_(std::move(clock)) {}
+
+  [[nodiscard]] Result<uint64_t> begin() const {
+    ISTHMUS_ASSIGN(LedgerFile file, LedgerFile::lock(options_.file));
+    ISTHMUS_ASSIGN(LedgerState state, file.read());
+    const uint64_t id = state.next_conversation++;
+    if (state.next_conversation - state.first_conversation > kKeptConversations) {
+      state.first_conversation = state.next_conversation - kKeptConversations;
+      std::erase_if(state.entries, [&](const LedgerEntry& entry) {
+        return entry.scope == Scope::kConversation && entry.number < state.first_conversation;
+      });
+    }
+    ISTHMUS_TRY(file.write(state));
+    return id;
+  }
+
+  [[nodiscard]] Result<LedgerState> read() const {
+    ISTHMUS_ASSIGN(const LedgerFile file, LedgerFile::lock(options_.file));
+    return file.read();
+  }
+
+  /// Fills the block up to at least `rows`, further if the budgets allow.
+  [[nodiscard]] Status reserve(const LedgerKey& key, uint64_t id, Conversation::Block& block,
+                               uint64_t rows) {
+    ISTHMUS_ASSIGN(LedgerFile file, LedgerFile::lock(options_.file));
+    ISTHMUS_ASSIGN(LedgerState state, file.read());
+    ISTHMUS_TRY(check_conversation(state, id));
+    settle_period(state, key, block);
+    const uint64_t missing = rows - std::min(rows, block.left);
+    for (uint64_t ahead = options_.block_rows;; ahead /= 2) {
+      LedgerState next = state;
+      const Status fits = add(next, key, id, block, missing + ahead);
+      if (!fits && fits.error().code == ErrorCode::kBudgetSpent && ahead > 0) continue;
+      ISTHMUS_TRY(fits);
+      ISTHMUS_TRY(file.write(next));
+      block.left += missing + ahead;
+      return {};
+    }
+  }
+
+  /// Takes unused rows off again. They are not used afterwards whatever becomes of the file.
+  [[nodiscard]] Status give_back(const LedgerKey& key, uint64_t id, Conversation::Block& block) {
+    const uint64_t left = std::exchange(block.left, 0);
+    if (left == 0) return {};
+    ISTHMUS_ASSIGN(LedgerFile file, LedgerFile::lock(options_.file));
+    ISTHMUS_ASSIGN(LedgerState state, file.read());
+    for (LedgerEntry& entry : state.entries) {
+      const bool ours = entry.scope == Scope::kTotal ||
+                        (entry.scope == Scope::kPeriod && entry.number == block.period) ||
+                        (entry.scope == Scope::kConversation && entry.number == id);
+      if (!ours || entry.key != key || entry.mechanism != block.mechanism) continue;
+      if (entry.rows < left)
+        return fail(ErrorCode::kCorrupt, "ledger: fewer rows are counted than were reserved");
+      entry.rows -= left;
+    }
+    return file.write(state);
+  }
+
+  [[nodiscard]] Result<double> epsilon(const LedgerState& state, const LedgerKey& key, Scope scope,
+                                       uint64_t number, double delta) {
+    const std::lock_guard lock(mutex_);
+    std::vector<Release> releases;
+    for (const LedgerEntry& entry : state.entries) {
+      if (entry.key != key || entry.scope != scope || entry.number != number) continue;
+      ISTHMUS_ASSIGN(const Mechanism* mechanism, mechanism_of(entry.mechanism));
+      releases.push_back({mechanism, entry.rows});
+    }
+    return composed_epsilon(releases, delta);
+  }
+
+  /// Start of the current period: never before one on record.
+  [[nodiscard]] uint64_t period(const LedgerState& state, const LedgerKey& key) const {
+    uint64_t start = current_period();
+    for (const LedgerEntry& entry : state.entries)
+      if (entry.scope == Scope::kPeriod && entry.key == key) start = std::max(start, entry.number);
+    return start;
+  }
+  [[nodiscard]] uint64_t current_period() const {
+    const auto length = static_cast<uint64_t>(options_.period_length.count());
+    const auto now = static_cast<uint64_t>(std::max<int64_t>(clock_(), 0));
+    return now - now % length;
+  }
+
+  [[nodiscard]] const LedgerOptions& options() const { return options_; }
+
+ private:
+  /// Drops the entries of earlier periods, and from the block what was reserved in one.
+  void settle_period(LedgerState& state, const LedgerKey& key, Conversation::Block& block) const {
+    const uint64_t start = period(state, key);
+    std::erase_if(state.entries, [&](const LedgerEntry& entry) {
+      return entry.scope == Scope::kPeriod && entry.key == key && entry.number < start;
+    });
+    if (block.period != start) block.left = 0;
+    block.period = start;
+  }
+
+  [[nodiscard]] Status add(LedgerState& state, const LedgerKey& key, uint64_t id,
+                           const Conversation::Block& block, uint64_t rows) {
+    LedgerEntry wanted{.key = key, .mechanism = block.mechanism};
+    const auto count = [&](Scope scope, uint64_t number) -> Status {
+      wanted.scope = scope;
+      wanted.number = number;
+      LedgerEntry& entry = entry_of(state, wanted);
+      if (entry.rows > std::numeric_limits<uint64_t>::max() - rows)
+        return fail(ErrorCode::kBudgetSpent, "ledger: the count of rows is full");
+      entry.rows += rows;
+      return {};
+    };
+    ISTHMUS_TRY(count(Scope::kTotal, 0));
+    ISTHMUS_TRY(count(Scope::kPeriod, block.period));
+    ISTHMUS_TRY(count(Scope::kConversation, id));
+    ISTHMUS_TRY(check(state, key, Scope::kConversation, id, "conversation", options_.conversation));
+    return check(state, key, Scope::kPeriod, block.period, "period", options_.period);
+  }
+
+  [[nodiscard]] Status check(const LedgerState& state, const LedgerKey& key, Scope scope,
+                             uint64_t number, const char* name, const Budget& budget) {
+    if (std::isinf(budget.epsilon)) return {};
+    ISTHMUS_ASSIGN(const double spent, epsilon(state, key, scope, number, budget.delta));
+    if (spent <= budget.epsilon) return {};
+    return fail(ErrorCode::kBudgetSpent, std::string("ledger: ") + name + " would reach epsilon " +
+                                             number_text(spent) + ", its budget is " +
+                                             number_text(budget.epsilon) + " at delta " +
+                                             number_text(budget.delta));
+  }
+
+  /// Made once for each mechanism that the file names.
+  [[nodiscard]] Result<const Mechanism*> mechanism_of(const MechanismId& id) {
+    for (const auto& made : mechanisms_)
+      if (made->spec() == id.spec && made->width() == id.width && made->clip() == id.clip)
+        return made.get();
+    ISTHMUS_ASSIGN(auto made, make_mechanism(id.spec, id.width, id.clip));
+    mechanisms_.push_back(std::move(made));
+    return mechanisms_.back().get();
+  }
+
+  LedgerOptions options_;
+  UnixClock clock_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Mechanism>> mechanisms_;  // guarded by mutex_
+};
+
+Status LedgerOptions::validate() const {
+  if (file.empty()) return fail(ErrorCode::kInvalidArgument, "ledger: no file is named");
+  ISTHMUS_TRY(validate_budget("conversation", conversation));
+  ISTHMUS_TRY(validate_budget("period", period));
+  if (period_length < std::chrono::minutes(1))
+    return refused("period length", static_cast<double>(period_length.count()), "at least 60 s");
+  if (block_rows == 0 || block_rows > uint64_t{1} << 20)
+    return refused("block rows", static_cast<double>(block_rows), "from 1 to 1048576");
+  return {};
+}
+
+int64_t system_unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+Conversation::Conversation(Ledger& ledger, LedgerKey key, uint64_t id)
+    : ledger_(&ledger), key_(std::move(key)), id_(id), block_(std::make_unique<Block>()) {}
+
+Conversation::Conversation(Conversation&& other) noexcept = default;
+
+Conversation::~Conversation() {
+  // Should this fail the rows stay counted, which errs to the safe side.
+  if (block_) (void)ledger_->impl_->give_back(key_, id_, *block_);
+}
+
+Status Conversation::charge(const Mechanism& mechanism, uint64_t rows) {
+  if (rows == 0) return {};
+  Ledger::Impl& ledger = *ledger_->impl_;
+  const MechanismId id{mechanism.spec(), mechanism.width(), mechanism.clip()};
+  // What was reserved counts for the mechanism and the period it was reserved in.
+  if (block_->mechanism != id || block_->period < ledger.current_period()) {
+    ISTHMUS_TRY(ledger.give_back(key_, id_, *block_));
+    block_->mechanism = id;
+  }
+  if (rows > kMostRows)
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "ledger: " + std::to_string(rows) + " rows at once, at most " + std::to_string(kMostRows));
+  if (block_->left < rows) ISTHMUS_TRY(ledger.reserve(key_, id_, *block_, rows));
+  block_->left -= rows;
+  return {};
+}
+
+Result<PrivacySpent> Conversation::spent() const {
+  Ledger::Impl& ledger = *ledger_->impl_;
+  ISTHMUS_ASSIGN(LedgerState state, ledger.read());
+  ISTHMUS_TRY(check_conversation(state, id_));
+  PrivacySpent out;
+  for (LedgerEntry& entry : state.entries) {
+    if (entry.key != key_) continue;
+    const bool other = entry.scope == Scope::kConversation && entry.number != id_;
+    const bool past = entry.scope == Scope::kPeriod && entry.number != block_->period;
+    if (!other && !past && entry.mechanism == block_->mechanism)
+      entry.rows -= std::min(entry.rows, block_->left);
+    if (!other && entry.scope == Scope::kConversation) out.conversation_rows += entry.rows;
+  }
+  const LedgerOptions& options = ledger.options();
+  const uint64_t period = ledger.period(state, key_);
+  ISTHMUS_ASSIGN(out.conversation_epsilon, ledger.epsilon(state, key_, Scope::kConversation, id_,
+                                                          options.conversation.delta));
+  ISTHMUS_ASSIGN(out.period_epsilon,
+                 ledger.epsilon(state, key_, Scope::kPeriod, period, options.period.delta));
+  ISTHMUS_ASSIGN(out.total_epsilon,
+                 ledger.epsilon(state, key_, Scope::kTotal, 0, options.period.delta));
+  return out;
+}
+
+Ledger::Ledger(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Ledger::~Ledger() = default;
+
+Result<std::unique_ptr<Ledger>> Ledger::open(const LedgerOptions& options, UnixClock clock) {
+  ISTHMUS_TRY(options.validate());
+  auto impl = std::make_unique<Impl>(options, std::move(clock));
+  ISTHMUS_TRY(impl->read());
+  return std::unique_ptr<Ledger>(new Ledger(std::move(impl)));
+}
+
+Result<Conversation> Ledger::begin(const LedgerKey& key) {
+  ISTHMUS_TRY(validate(key));
+  ISTHMUS_ASSIGN(const uint64_t id, impl_->begin());
+  return Conversation(*this, key, id);
+}
+
+Result<Conversation> Ledger::resume(const LedgerKey& key, uint64_t id) {
+  ISTHMUS_TRY(validate(key));
+  ISTHMUS_ASSIGN(const LedgerState state, impl_->read());
+  ISTHMUS_TRY(check_conversation(state, id));
+  return Conversation(*this, key, id);
+}
+
+}  // namespace isthmus::privacy
