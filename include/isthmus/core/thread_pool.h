@@ -1,23 +1,45 @@
 // A fixed set of worker threads for loops whose iterations are independent.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace isthmus {
 
-/// Runs loops over [0, count) on `thread_count` threads, the caller's included. The caller owns the
-/// pool and must not destroy it during a loop. One loop runs at a time: `parallel_for` may be
-/// called from any one thread at once, and not from inside a loop body.
+/// Runs loops over [0, count) on `thread_count` threads, the caller's included. Cheap enough for
+/// loops of a few microseconds: workers that have just finished a loop watch for the next one for a
+/// moment before they sleep, and the caller watches for the end of its loop.
+///
+/// Thread rule: a pool serves one caller at a time. Any thread may call `parallel_for`, but no two
+/// at once, and no loop body may. Engines that run at the same time have a pool each. The caller
+/// owns the pool and must not destroy it during a loop.
 class ThreadPool {
  public:
-  /// Runs [begin, end) of a loop. Must not throw.
-  using Body = std::function<void(size_t begin, size_t end)>;
+  /// Refers to a callable that runs [begin, end) of a loop and does not throw. Borrows it for the
+  /// call it is an argument of.
+  class Body {
+   public:
+    template <typename F,
+              typename = std::enable_if_t<std::is_invocable_v<const F&, size_t, size_t> &&
+                                          !std::is_same_v<std::decay_t<F>, Body>>>
+    Body(const F& callable)  // NOLINT(google-explicit-constructor): a lambda is the usual argument
+        : callable_(&callable), run_([](const void* f, size_t begin, size_t end) {
+            (*static_cast<const F*>(f))(begin, end);
+          }) {}
+    void operator()(size_t begin, size_t end) const { run_(callable_, begin, end); }
+
+   private:
+    friend class ThreadPool;
+    Body() = default;
+    const void* callable_ = nullptr;
+    void (*run_)(const void*, size_t, size_t) = nullptr;
+  };
 
   /// More threads than this are never started.
   static constexpr size_t kMaxThreads = 256;
@@ -32,22 +54,53 @@ class ThreadPool {
   [[nodiscard]] size_t thread_count() const { return workers_.size() + 1; }
 
   /// Splits [0, count) into one contiguous piece per thread, pieces a multiple of `grain` long (but
-  /// the last), and returns when all are done.
-  void parallel_for(size_t count, size_t grain, const Body& body);
+  /// the last), and returns when all are done. `grain` is at least 1.
+  void parallel_for(size_t count, size_t grain, Body body);
 
  private:
+  static constexpr size_t kCacheLine = 64;
+
+  /// What one thread has learnt about watching. In vain, it takes time from whoever has the cores
+  /// (there are more threads than cores, or another program runs): then a thread only glances in a
+  /// growing number of waits before it tries again.
+  struct Patience {
+    int glances = 0;  ///< waits left in which to only glance
+    int next_glances =
+        0;  ///< as many follow the next time in vain; not the first, which is idleness
+  };
+
+  /// Lets threads wait for a change of an atomic: watching it first, then asleep.
+  class Signal {
+   public:
+    /// Returns once `ready()`, which reads atomics in sequentially consistent order.
+    template <typename Ready>
+    void wait(const Ready& ready, Patience& patience);
+    /// Called after a change, made in sequentially consistent order, that makes waiters ready.
+    /// Takes the lock only when somebody sleeps.
+    void notify();
+
+   private:
+    std::atomic<int> sleepers_ = 0;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+  };
+
   void work(size_t index);
   void run_piece(size_t index) const;
 
-  std::mutex mutex_;
-  std::condition_variable start_;
-  std::condition_variable done_;
-  uint64_t generation_ = 0;  // counts loops; a worker that sees a new value has work
-  size_t pending_ = 0;
-  bool stopping_ = false;
-  const Body* body_ = nullptr;
+  // Written by the caller, read by the workers: a loop is whatever stands here when `generation_`
+  // grows.
+  alignas(kCacheLine) std::atomic<uint64_t> generation_ = 0;
   size_t count_ = 0;
   size_t piece_ = 0;
+  Body body_;
+  std::atomic<bool> stopping_ = false;
+  // Written by the workers, read by the caller.
+  alignas(kCacheLine) std::atomic<size_t> pending_ = 0;
+
+  alignas(kCacheLine) Patience caller_patience_;
+  Signal start_;
+  Signal done_;
   std::vector<std::thread> workers_;
 };
 

@@ -6,7 +6,10 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <set>
+#include <thread>
+#include <vector>
 
 #include "support/catch.h"
 
@@ -49,6 +52,39 @@ TEST_CASE("a parallel loop visits every index once", "[core][thread_pool]") {
   }
   CHECK_FALSE(misaligned);
   for (const auto& visit : visits) REQUIRE(visit == 3);
+}
+
+TEST_CASE("loops far apart, right behind each other and on many pools at once all finish",
+          "[core][thread_pool]") {
+  // More threads than this machine has cores for, so that some sleep and some watch.
+  std::vector<std::thread> callers;
+  callers.reserve(3);
+  std::atomic<int> visits = 0;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([&visits] {
+      ThreadPool pool(3);
+      for (int loop = 0; loop < 300; ++loop) {
+        if (loop % 100 == 99) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        pool.parallel_for(
+            3, 1, [&](size_t begin, size_t end) { visits += static_cast<int>(end - begin); });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(visits == 3 * 300 * 3);
+}
+
+TEST_CASE("what a loop wrote is there when it returns, without atomics", "[core][thread_pool]") {
+  ThreadPool pool(2);
+  std::vector<int> values(64, 0);
+  for (int loop = 1; loop <= 2000; ++loop) {
+    pool.parallel_for(values.size(), 1, [&](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; ++i) values[i] += loop;
+    });
+    values.front() += values.back();  // read and written between two loops
+    values.front() -= values.back();
+  }
+  CHECK(values == std::vector<int>(64, 2000 * 2001 / 2));
 }
 
 TEST_CASE("a pool never has more threads than its limit", "[core][thread_pool]") {
