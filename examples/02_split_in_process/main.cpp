@@ -21,11 +21,11 @@ Result<Matrix> run(engine::Engine& engine, engine::Slice slice) {
 }
 
 // Encodes a boundary and decodes it again, as if it had crossed a network.
-Result<Matrix> cross(const codec::CodecSpec& spec, const Matrix& boundary) {
-  ISTHMUS_ASSIGN(const std::vector<std::byte> message, codec::encode(spec, boundary.view()));
+Result<Matrix> cross(const codec::BoundaryCodec& codec, const Matrix& boundary) {
+  ISTHMUS_ASSIGN(const std::vector<std::byte> message, codec.encode(boundary.view()));
   Matrix arrived(boundary.rows(), boundary.cols());
-  ISTHMUS_TRY(codec::decode_into(spec, message, arrived.view()));
-  std::printf("  %s boundary: %zu rows of %zu, %zu bytes\n", spec.to_string().c_str(),
+  ISTHMUS_TRY(codec.decode_into(message, arrived.view()));
+  std::printf("  %s boundary: %zu rows of %zu, %zu bytes\n", codec.spec().to_string().c_str(),
               boundary.rows(), boundary.cols(), message.size());
   return arrived;
 }
@@ -35,6 +35,7 @@ Status demonstrate(const char* path) {
   ISTHMUS_ASSIGN(const auto tokenizer, text::Tokenizer::make(file->tokenizer()));
   const std::vector<int32_t> tokens = tokenizer.encode("The capital of France is");
   const int32_t layers = file->config().layer_count;
+  const auto hidden_size = static_cast<size_t>(file->config().hidden_size);
   const int32_t cut = layers / 3;
   const int32_t tail = layers - 1;
 
@@ -51,7 +52,7 @@ Status demonstrate(const char* path) {
 
   for (const codec::Format format :
        {codec::Format::kF32, codec::Format::kF16, codec::Format::kBf16}) {
-    const codec::CodecSpec spec{format};
+    ISTHMUS_ASSIGN(const auto codec, codec::BoundaryCodec::make({format}, hidden_size));
     std::printf("front [0, %d), back [%d, %d), tail [%d, %d):\n", cut, cut, tail, tail, layers);
     ISTHMUS_ASSIGN(const auto front_cache, engine->make_cache({0, cut}, capacity));
     ISTHMUS_ASSIGN(const auto back_cache, engine->make_cache({cut, tail}, capacity));
@@ -59,10 +60,10 @@ Status demonstrate(const char* path) {
 
     ISTHMUS_ASSIGN(const Matrix front,
                    run(*engine, {.cache = front_cache.get(), .tokens = tokens}));
-    ISTHMUS_ASSIGN(const Matrix up, cross(spec, front));
+    ISTHMUS_ASSIGN(const Matrix up, cross(codec, front));
     ISTHMUS_ASSIGN(const Matrix back,
                    run(*engine, {.cache = back_cache.get(), .hidden = up.view()}));
-    ISTHMUS_ASSIGN(const Matrix down, cross(spec, back));
+    ISTHMUS_ASSIGN(const Matrix down, cross(codec, back));
     ISTHMUS_ASSIGN(const Matrix split, run(*engine, {.cache = tail_cache.get(),
                                                      .hidden = down.view(),
                                                      .output = engine::Output::kLogits,

@@ -1,5 +1,6 @@
 // Front on the device, back on a server, and the tail on the device or not at all.
 #include <isthmus/codec/codec.h>
+#include <isthmus/core/random.h>
 #include <isthmus/transport/address.h>
 
 #include <algorithm>
@@ -39,11 +40,12 @@ wire::Open open_message(const model::ModelConfig& config, int32_t cut, std::opti
 
 class SplitPipeline final : public Pipeline {
  public:
-  SplitPipeline(engine::Engine& engine, codec::CodecSpec codec,
-                std::unique_ptr<engine::KvCache> front, std::unique_ptr<engine::KvCache> tail,
-                std::unique_ptr<Remote> remote)
+  SplitPipeline(engine::Engine& engine, std::unique_ptr<RandomSource> random,
+                codec::BoundaryCodec codec, std::unique_ptr<engine::KvCache> front,
+                std::unique_ptr<engine::KvCache> tail, std::unique_ptr<Remote> remote)
       : engine_(engine),
-        codec_(codec),
+        random_(std::move(random)),
+        codec_(std::move(codec)),
         front_(std::move(front)),
         tail_(std::move(tail)),
         remote_(std::move(remote)) {}
@@ -94,7 +96,7 @@ class SplitPipeline final : public Pipeline {
 
   Result<std::vector<std::byte>> encode(const Matrix& boundary) {
     const Stopwatch watch(spent_.time_s.codec);
-    return codec::encode(codec_, boundary.view());
+    return codec_.encode(boundary.view());
   }
 
   // One round trip. The wire's share is what the server does not account for.
@@ -135,7 +137,7 @@ class SplitPipeline final : public Pipeline {
     const Stopwatch watch(spent_.time_s.codec);
     const size_t row_count = has_tail_layers() ? token_count : (wants_reply ? 1 : 0);
     Matrix rows(row_count, static_cast<size_t>(engine_.config().hidden_size));
-    ISTHMUS_TRY(codec::decode_into(codec_, answer.payload, rows.view()));
+    ISTHMUS_TRY(codec_.decode_into(answer.payload, rows.view()));
     return rows;
   }
 
@@ -155,7 +157,8 @@ class SplitPipeline final : public Pipeline {
   }
 
   engine::Engine& engine_;
-  codec::CodecSpec codec_;
+  std::unique_ptr<RandomSource> random_;  // the codec's stochastic rounding
+  codec::BoundaryCodec codec_;
   std::unique_ptr<engine::KvCache> front_;
   std::unique_ptr<engine::KvCache> tail_;  // null: the server has the head
   std::unique_ptr<Remote> remote_;
@@ -180,6 +183,11 @@ Result<transport::ChannelOptions> channel_options(const SessionOptions& options)
 Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, int32_t cut,
                                                       std::optional<int32_t> tail,
                                                       const SessionOptions& options) {
+  auto random = std::make_unique<SystemRandom>();
+  ISTHMUS_ASSIGN(
+      codec::BoundaryCodec codec,
+      codec::BoundaryCodec::make(options.codec, static_cast<size_t>(engine.config().hidden_size),
+                                 {.random = random.get()}));
   ISTHMUS_ASSIGN(const transport::ChannelOptions channel, channel_options(options));
   ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote,
                  Remote::open(channel, options, open_message(engine.config(), cut, tail, options)));
@@ -189,8 +197,9 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, in
   if (tail) {
     ISTHMUS_ASSIGN(tail_cache, engine.make_cache({*tail, engine.config().layer_count}, capacity));
   }
-  return std::make_unique<SplitPipeline>(engine, options.codec, std::move(front_cache),
-                                         std::move(tail_cache), std::move(remote));
+  return std::make_unique<SplitPipeline>(engine, std::move(random), std::move(codec),
+                                         std::move(front_cache), std::move(tail_cache),
+                                         std::move(remote));
 }
 
 }  // namespace isthmus::edge

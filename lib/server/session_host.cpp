@@ -1,6 +1,7 @@
 #include <isthmus/server/session_host.h>
 
 #include <isthmus/codec/codec.h>
+#include <isthmus/core/random.h>
 #include <isthmus/engine/sampler.h>
 #include <isthmus/wire/messages.h>
 
@@ -58,6 +59,12 @@ std::string describe(const wire::ModelSummary& m) {
          std::to_string(m.hidden_size) + ", vocabulary " + std::to_string(m.vocab_size);
 }
 
+/// The codec that a client names.
+Result<codec::BoundaryCodec> make_codec(std::string_view text, size_t width, RandomSource& random) {
+  ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
+  return codec::BoundaryCodec::make(spec, width, {.random = &random});
+}
+
 }  // namespace
 
 Status ServerOptions::validate() const {
@@ -78,8 +85,9 @@ struct SessionHost::Session {
   uint64_t id = 0;
   std::string client_key;
   wire::Open open;
-  codec::CodecSpec codec_up;
-  codec::CodecSpec codec_down;
+  SystemRandom random;  // the codecs' stochastic rounding
+  std::optional<codec::BoundaryCodec> codec_up;
+  std::optional<codec::BoundaryCodec> codec_down;
   wire::ReplyMode reply_mode = wire::ReplyMode::kToken;
   std::unique_ptr<engine::KvCache> cache;
   uint64_t sequence = 0;  // of the last request that was carried out
@@ -236,8 +244,9 @@ Result<Message> SessionHost::Handler::operator()(const wire::Open& open) {
   if (known != host_.sessions_.end()) return reopen(*known->second, open);
   ISTHMUS_TRY(check_open(open));
   auto session = std::make_unique<Session>();
-  ISTHMUS_ASSIGN(session->codec_up, codec::CodecSpec::parse(open.codec_up));
-  ISTHMUS_ASSIGN(session->codec_down, codec::CodecSpec::parse(open.codec_down));
+  const auto hidden_size = static_cast<size_t>(host_.engine_.config().hidden_size);
+  ISTHMUS_ASSIGN(session->codec_up, make_codec(open.codec_up, hidden_size, session->random));
+  ISTHMUS_ASSIGN(session->codec_down, make_codec(open.codec_down, hidden_size, session->random));
   const auto granted =
       static_cast<int32_t>(std::min({int64_t{open.max_tokens}, int64_t{host_.options_.max_tokens},
                                      int64_t{host_.engine_.config().context_length}}));
@@ -320,15 +329,14 @@ Result<Message> SessionHost::Handler::operator()(const wire::Step& step) {
   const Clock::TimePoint start = host_.clock_.now();
   const auto hidden_size = static_cast<size_t>(host_.engine_.config().hidden_size);
   // The payload's length is checked against the negotiated codec before the rows are allocated.
-  ISTHMUS_ASSIGN(const size_t expected,
-                 codec::encoded_bytes(session->codec_up, step.token_count, hidden_size));
-  if (request_.payload.size() != expected) {
+  ISTHMUS_ASSIGN(const size_t most, session->codec_up->max_encoded_bytes(step.token_count));
+  if (request_.payload.size() > most) {
     return fail(ErrorCode::kCorrupt,
                 "server: payload has " + std::to_string(request_.payload.size()) +
-                    " bytes, the session's codec makes " + std::to_string(expected));
+                    " bytes, the session's codec makes at most " + std::to_string(most));
   }
   Matrix rows(step.token_count, hidden_size);
-  ISTHMUS_TRY(codec::decode_into(session->codec_up, request_.payload, rows.view()));
+  ISTHMUS_TRY(session->codec_up->decode_into(request_.payload, rows.view()));
 
   const Clock::TimePoint decoded = host_.clock_.now();
   const engine::Slice slice = slice_for(*session, step, rows);
@@ -365,7 +373,7 @@ Result<Message> SessionHost::Handler::finish_step(Session& session, const wire::
     session.sampled.emplace_back(static_cast<int32_t>(result.length), result.token);
     result.compute_us += microseconds(compute_end, host_.clock_.now());
   } else if (!output.empty()) {
-    ISTHMUS_ASSIGN(payload, codec::encode(session.codec_down, output.view()));
+    ISTHMUS_ASSIGN(payload, session.codec_down->encode(output.view()));
     result.codec_us += microseconds(compute_end, host_.clock_.now());
   }
   session.sequence = step.sequence;

@@ -1,52 +1,68 @@
-// Boundary activations to bytes and back. This first set has only plain number formats; none of
-// them hides anything: a boundary without noise is as good as the text itself.
+// Boundary activations to bytes and back, as a CodecSpec says.
 //
-// Layout of an encoded [T, D] matrix: T rows one after the other; a row is its scale (fp16 format
-// only: one float32, a power of two that the numbers are to be multiplied by) and then D numbers,
-// all little-endian.
+// Without a mechanism none of this hides anything: a boundary is as good as the text itself.
 #pragma once
 
+#include <isthmus/codec/calibration.h>
+#include <isthmus/codec/spec.h>
 #include <isthmus/core/error.h>
 #include <isthmus/core/matrix.h>
+#include <isthmus/core/random.h>
 #include <cstddef>
-#include <cstdint>
+#include <memory>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
 namespace isthmus::codec {
 
-enum class Format : uint8_t {
-  kF32,   ///< bit-exact
-  kBf16,  ///< rounded to nearest: off by at most 2^-8 of the number, unless that is subnormal
-  kF16,   ///< rounded to nearest relative to the row's largest magnitude m: off by at most 2^-11 of
-          ///< the number or 2^-38 m, whichever is more
+/// What a spec may need beside its text.
+struct CodecResources {
+  std::shared_ptr<const Calibration> calibration;  ///< for klt and reorder; else ignored
+  RandomSource* random = nullptr;  ///< borrowed; for encoding with sint; else ignored
 };
 
-/// How a boundary is encoded; agreed on when a session opens. Its text form is "f32", "bf16" or
-/// "f16".
-struct CodecSpec {
-  Format format = Format::kF16;
+/// One spec made ready for rows of one width: tables, signs, matrices. Immutable, so it is safe to
+/// use from several threads as far as `resources.random` is.
+///
+/// What a row decodes to depends on that row's numbers alone (and on the random numbers drawn for
+/// it), not on the rows beside it, and is the same on every machine.
+class BoundaryCodec {
+ public:
+  /// Wider rows are refused.
+  static constexpr size_t kMaxWidth = 65'536;
 
-  /// \returns kUnsupported for any other name.
-  [[nodiscard]] static Result<CodecSpec> parse(std::string_view text);
-  [[nodiscard]] std::string to_string() const;
-  friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
+  /// \returns what CodecSpec::validate returns; kUnsupported when the spec does not fit the width;
+  /// kNotFound when it names a calibration that was not given, kInvalidArgument when that has
+  /// another width.
+  [[nodiscard]] static Result<BoundaryCodec> make(const CodecSpec& spec, size_t width,
+                                                  CodecResources resources = {});
+  BoundaryCodec(BoundaryCodec&&) noexcept;
+  BoundaryCodec& operator=(BoundaryCodec&&) noexcept;
+  ~BoundaryCodec();
+
+  [[nodiscard]] const CodecSpec& spec() const;
+  [[nodiscard]] size_t width() const;
+
+  /// The most bytes that `rows` rows can take. Entropy coding never exceeds plain packing by more
+  /// than one byte a message. \returns kTooLarge when the number does not fit.
+  [[nodiscard]] Result<size_t> max_encoded_bytes(size_t rows) const;
+
+  /// Encodes [T, width]. \returns kNotFinite naming the row when it holds NaN or infinity, or a
+  /// number that the spec cannot carry: one that bf16 or f16 would round to infinity (within 2^-8
+  /// or 2^-11 of float's largest), and 2^100 and more for all but plain numbers; kInvalidArgument
+  /// for another width, or when random numbers are needed and there is no source of them.
+  [[nodiscard]] Result<std::vector<std::byte>> encode(MatrixView<const float> rows) const;
+
+  /// Decodes bytes that may come from anyone into `rows`, whose shape says what is expected.
+  /// \returns kCorrupt when the bytes are not what `encode` makes of so many rows as far as a
+  /// reader can tell (length, ranges, what is left over), kNotFinite when a plain number is not
+  /// finite, kInvalidArgument for another width; `rows` may have been written to then.
+  [[nodiscard]] Status decode_into(std::span<const std::byte> bytes, MatrixView<float> rows) const;
+
+ private:
+  class Impl;
+  explicit BoundaryCodec(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
 };
-
-/// Bytes that [rows, cols] take. \returns kTooLarge when the number does not fit.
-[[nodiscard]] Result<size_t> encoded_bytes(const CodecSpec& spec, size_t rows, size_t cols);
-
-/// \returns kNotFinite naming the row when `rows` holds NaN or infinity, or a number that would be
-/// rounded to infinity (within 2^-8 of float's largest in bf16, 2^-11 in f16).
-[[nodiscard]] Result<std::vector<std::byte>> encode(const CodecSpec& spec,
-                                                    MatrixView<const float> rows);
-
-/// Decodes bytes that may come from anyone into `rows`, whose shape says what is expected.
-/// \returns kCorrupt when the length does not fit the shape or a scale is not positive, kNotFinite
-/// when a number is not finite; `rows` may have been written to then.
-[[nodiscard]] Status decode_into(const CodecSpec& spec, std::span<const std::byte> bytes,
-                                 MatrixView<float> rows);
 
 }  // namespace isthmus::codec

@@ -1,269 +1,236 @@
 #include <isthmus/codec/codec.h>
 
-#include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <limits>
-#include <random>
 
-#include "support/catch.h"
+#include "samples.h"
 
 namespace isthmus::codec {
 namespace {
 
+using test::all_specs;
+using test::boundary_like;
+using test::decode;
+using test::make_codec;
+using test::same_bits;
+using test::SeededRandom;
 using test::value_of;
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kMax = std::numeric_limits<float>::max();
-constexpr float kTiny = std::numeric_limits<float>::denorm_min();
-
-Matrix matrix_of(size_t rows, size_t cols, const std::vector<float>& values) {
-  Matrix m(rows, cols);
-  std::copy(values.begin(), values.end(), m.data());
-  return m;
+/// FNV-1a, to keep golden values short.
+uint64_t fingerprint(std::span<const std::byte> bytes) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const std::byte b : bytes) hash = (hash ^ std::to_integer<uint64_t>(b)) * 0x100000001b3;
+  return hash;
 }
 
-Matrix round_trip(const CodecSpec& spec, const Matrix& m) {
-  Matrix back(m.rows(), m.cols());
-  value_of(decode_into(spec, value_of(encode(spec, m.view())), back.view()));
-  return back;
-}
-
-/// Rows of very different sizes, with an outlier in each, as real activations have.
-Matrix activations(size_t rows, size_t cols, uint32_t seed, float largest) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  Matrix m(rows, cols);
-  for (size_t r = 0; r < rows; ++r) {
-    const float scale = largest * std::exp2(-static_cast<float>(random() % 12));
-    for (float& value : m.row(r)) value = scale * 0x1p-8F * normal(random);
-    m.row(r)[random() % cols] = scale;
-  }
-  return m;
-}
-
-std::vector<std::byte> bytes_of(const std::vector<uint8_t>& values) {
-  std::vector<std::byte> bytes;
-  for (const uint8_t value : values) bytes.push_back(static_cast<std::byte>(value));
-  return bytes;
-}
-
-TEST_CASE("codecs are named, and unknown names are refused", "[codec][spec]") {
-  const auto name = GENERATE("f32", "bf16", "f16");
-  CHECK(value_of(CodecSpec::parse(name)).to_string() == name);
-  CHECK(CodecSpec{}.to_string() == "f16");
-  for (const char* bad : {"", "F32", "f32 ", "int4", "f3"}) {
-    CHECK_FAILS_WITH(CodecSpec::parse(bad), ErrorCode::kUnsupported);
-  }
-}
-
-TEST_CASE("each format has its bytes", "[codec][golden]") {
-  const Matrix m = matrix_of(2, 2, {1.0F, -2.5F, 0.0F, 3e-5F});
-  CHECK(value_of(encode({Format::kF32}, m.view())) ==
-        bytes_of({0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0, 0, 0, 0, 0, 0x82, 0xa8, 0xfb, 0x37}));
-  CHECK(value_of(encode({Format::kBf16}, m.view())) ==
-        bytes_of({0x80, 0x3f, 0x20, 0xc0, 0, 0, 0xfc, 0x37}));
-  // Row 0: 2.5 is in [2, 4), so the scale is 2^-13; 1 is stored as 2^13 and -2.5 as -2.5 * 2^13.
-  // Row 1: 3e-5 is 1.966 * 2^-16, so the scale is 2^-30, and it is stored as 1.966 * 2^14.
-  CHECK(value_of(encode({Format::kF16}, m.view())) ==
-        bytes_of({0, 0, 0, 0x39, 0x00, 0x70, 0x00, 0xf5,  //
-                  0, 0, 0x80, 0x30, 0, 0, 0xdd, 0x77}));
-}
-
-TEST_CASE("f32 keeps every bit", "[codec][f32]") {
-  std::mt19937 random(5);
-  Matrix m(17, 33);
-  for (float& value : m.view().values()) {
-    do {
-      value = std::bit_cast<float>(static_cast<uint32_t>(random()));
-    } while (!std::isfinite(value));
-  }
-  m.row(0)[0] = -0.0F;
-  m.row(0)[1] = kTiny;
-  m.row(0)[2] = -kMax;
-  const Matrix back = round_trip({Format::kF32}, m);
-  CHECK(std::memcmp(back.data(), m.data(), m.view().values().size_bytes()) == 0);
-}
-
-TEST_CASE("bf16 is off by at most 1/256 of a normal number", "[codec][bf16]") {
-  const auto largest = GENERATE(1e-30F, 1e-3F, 1.0F, 24'180.0F, 1e6F, 1e30F);
-  const Matrix m = activations(8, 577, 11, largest);
-  const Matrix back = round_trip({Format::kBf16}, m);
-  for (size_t i = 0; i < m.rows() * m.cols(); ++i) {
-    const double value = m.data()[i];
-    const double subnormal = 0x1p-134;  // half the smallest step that there is
-    CAPTURE(value, back.data()[i]);
-    REQUIRE(std::abs(back.data()[i] - value) <= std::max(std::abs(value) * 0x1p-8, subnormal));
-  }
-}
-
-void check_f16_bound(std::span<const float> row, std::span<const float> back) {
-  double largest = 0;
-  for (const float value : row) largest = std::max(largest, std::abs(double{value}));
-  for (size_t i = 0; i < row.size(); ++i) {
-    const double bound = std::max(std::abs(double{row[i]}) * 0x1p-11, largest * 0x1p-38);
-    CAPTURE(i, row[i], back[i], largest);
-    REQUIRE(std::abs(double{back[i]} - double{row[i]}) <= bound);
-  }
-}
-
-TEST_CASE("f16 keeps its bound at every size of activation", "[codec][f16]") {
-  const auto largest = GENERATE(1e-44F, 1e-38F, 1e-30F, 1e-6F, 1.0F, 24'180.0F, 65'519.0F,
-                                65'520.0F, 103'795.0F, 1e6F, 1e30F, 3e38F);
-  const Matrix m = activations(8, 577, 3, largest);
-  const Matrix back = round_trip({Format::kF16}, m);
-  for (size_t r = 0; r < m.rows(); ++r) check_f16_bound(m.row(r), back.row(r));
-}
-
-TEST_CASE("f16 keeps its bound across the whole range inside one row", "[codec][f16]") {
-  // One number for every power of two below the largest, each with mantissas that round both ways.
-  for (const float mantissa : {1.0F, 1.00048828125F, 1.5F, 1.999F, 1.9999999F}) {
-    for (const int top : {127, 100, 0, -60, -120, -149}) {
-      std::vector<float> row;
-      for (int exponent = top; exponent >= -149; --exponent) {
-        const float value = std::ldexp(mantissa, exponent);
-        if (value < 0x1.ffep127F) row.push_back(exponent % 2 == 0 ? value : -value);
-      }
-      if (row.empty()) continue;
-      const Matrix m = matrix_of(1, row.size(), row);
-      CAPTURE(mantissa, top);
-      check_f16_bound(m.row(0), round_trip({Format::kF16}, m).row(0));
+TEST_CASE("every spec round-trips at every width and size of number", "[codec][round-trip]") {
+  const auto spec = GENERATE(from_range(all_specs()));
+  for (const size_t width : {1, 2, 3, 8, 63, 64, 96}) {
+    for (const float size : {1e-30F, 1e-3F, 1.0F, 1e6F, 1e20F}) {
+      CAPTURE(spec, width, size);
+      SeededRandom random(5);
+      const BoundaryCodec codec = make_codec(spec, width, &random);
+      const Matrix rows = boundary_like(5, width, 17, size);
+      const auto bytes = value_of(codec.encode(rows.view()));
+      REQUIRE(bytes.size() <= value_of(codec.max_encoded_bytes(5)));
+      const Matrix back = decode(codec, bytes, 5);
+      REQUIRE(same_bits(back.view().values(), decode(codec, bytes, 5).view().values()));
+      for (const float value : back.view().values()) REQUIRE(std::isfinite(value));
     }
   }
 }
 
-TEST_CASE("the rows of one matrix do not change each other", "[codec][f16]") {
-  const Matrix m = activations(5, 64, 21, 1e6F);
-  const Matrix together = round_trip({Format::kF16}, m);
-  for (size_t r = 0; r < m.rows(); ++r) {
-    Matrix alone(1, m.cols());
-    std::copy_n(m.row(r).data(), m.cols(), alone.data());
-    CHECK(std::memcmp(round_trip({Format::kF16}, alone).data(), together.row(r).data(),
-                      m.cols() * sizeof(float)) == 0);
+TEST_CASE("what a row decodes to does not depend on the rows beside it", "[codec][invariance]") {
+  const auto spec = GENERATE(from_range(all_specs()));
+  if (spec.starts_with("sint")) return;  // draws anew for each row
+  CAPTURE(spec);
+  const BoundaryCodec codec = make_codec(spec, 96, nullptr);
+  const Matrix rows = boundary_like(9, 96, 3, 100);
+  const Matrix together = decode(codec, value_of(codec.encode(rows.view())), 9);
+  for (const size_t chunk : {1, 2, 4, 5}) {
+    for (size_t first = 0; first + chunk <= 9; first += chunk) {
+      const auto bytes = value_of(codec.encode(rows.view().middle_rows(first, chunk)));
+      const Matrix apart = decode(codec, bytes, chunk);
+      REQUIRE(same_bits(apart.view().values(), together.view().middle_rows(first, chunk).values()));
+    }
   }
 }
 
-TEST_CASE("zeros stay zeros with their sign", "[codec][f16]") {
-  const auto format = GENERATE(Format::kF32, Format::kBf16, Format::kF16);
-  const Matrix back = round_trip({format}, matrix_of(2, 2, {0.0F, -0.0F, 5.0F, -0.0F}));
-  CHECK(back.row(0)[0] == 0);
-  CHECK_FALSE(std::signbit(back.row(0)[0]));
-  CHECK(back.row(0)[1] == 0);
-  CHECK(std::signbit(back.row(0)[1]));
-  CHECK(back.row(1)[0] == 5);
+TEST_CASE("rows of zeros, and zeros beside a single number, are normal input", "[codec][edges]") {
+  const auto spec = GENERATE(from_range(all_specs()));
+  CAPTURE(spec);
+  SeededRandom random(5);
+  const BoundaryCodec codec = make_codec(spec, 96, &random);
+  Matrix rows(4, 96);
+  rows.row(1)[7] = 1e6F;
+  rows.row(2)[0] = -3e-40F;
+  for (float& value : rows.row(3)) value = 24'180;
+  const Matrix back = decode(codec, value_of(codec.encode(rows.view())), 4);
+  for (const float value : back.row(0)) CHECK(value == 0);
+  // Everything but the tiniest codes keeps the large row's sign and order of magnitude.
+  if (!spec.starts_with("clip") && spec.find("clip") == std::string::npos) {
+    double sum = 0;
+    for (const float value : back.row(3)) sum += value;
+    CHECK(sum / 96 > 5'000);
+    CHECK(sum / 96 < 60'000);
+  }
 }
 
-TEST_CASE("encoding twice changes nothing more", "[codec][property]") {
-  const auto format = GENERATE(Format::kF32, Format::kBf16, Format::kF16);
-  Matrix rows = activations(8, 100, 8, 1e5F);
-  rows.row(0)[7] = 0x1.ffffp20F;    // the row's largest, which f16 rounds up to 2^21
-  rows.row(1)[7] = 0x1.ffdffep20F;  // and one that it just does not round up
-  rows.row(2)[7] = 0x1.fffp-130F;
-  const auto once = value_of(encode({format}, rows.view()));
-  Matrix decoded(rows.rows(), rows.cols());
-  value_of(decode_into({format}, once, decoded.view()));
-  CHECK(value_of(encode({format}, decoded.view())) == once);
+TEST_CASE("no rows are no bytes", "[codec][edges]") {
+  const auto spec = GENERATE(from_range(all_specs()));
+  CAPTURE(spec);
+  SeededRandom random(5);
+  const BoundaryCodec codec = make_codec(spec, 8, &random);
+  CHECK(value_of(codec.max_encoded_bytes(0)) == 0);
+  CHECK(value_of(codec.encode(Matrix(0, 8).view())).empty());
+  Matrix none(0, 8);
+  CHECK(codec.decode_into({}, none.view()).has_value());
 }
 
-TEST_CASE("what is not finite is refused, by the row", "[codec][errors]") {
-  const auto format = GENERATE(Format::kF32, Format::kBf16, Format::kF16);
-  const auto bad = GENERATE(as<float>(), kInf, -kInf, std::numeric_limits<float>::quiet_NaN(),
-                            std::numeric_limits<float>::signaling_NaN());
-  Matrix m(4, 3);
-  m.row(2)[1] = bad;
-  const auto result = encode({format}, m.view());
-  CHECK_FAILS_WITH(result, ErrorCode::kNotFinite);
-  CHECK(result.error().message.find("row 2") != std::string::npos);
-}
-
-TEST_CASE("what a format would round to infinity is refused, and no more", "[codec][errors]") {
-  const auto sign = GENERATE(1.0F, -1.0F);
-  const auto try_one = [&](Format format, float value) {
-    return encode({format}, matrix_of(1, 1, {sign * value}).view()).has_value();
+TEST_CASE("each spec has its bytes", "[codec][golden]") {
+  // Fingerprints of the message and of what it decodes to. A change here breaks every peer of
+  // another version.
+  struct Golden {
+    uint64_t bytes;
+    uint64_t rows;
   };
-  CHECK(try_one(Format::kF32, kMax));
-  CHECK_FALSE(try_one(Format::kBf16, kMax));
-  CHECK_FALSE(try_one(Format::kF16, kMax));
-  CHECK_FALSE(try_one(Format::kBf16, 0x1.ffp127F));
-  CHECK_FALSE(try_one(Format::kF16, 0x1.ffep127F));
-  for (const auto& [format, limit] :
-       {std::pair(Format::kBf16, 0x1.ffp127F), std::pair(Format::kF16, 0x1.ffep127F)}) {
-    const float below = std::nextafter(limit, 0.0F);
-    CHECK(try_one(format, below));
-    CHECK(std::isfinite(round_trip({format}, matrix_of(1, 1, {sign * below})).data()[0]));
+  static const std::vector<Golden> golden = {
+      {0x25a53df4391b5d26, 0x25a53df4391b5d26},  // f32
+      {0xe17be62a4c6c6c97, 0x95ea6da03fff9eef},  // bf16
+      {0x4f478bfe147167a1, 0xd5bef679698614ce},  // f16|pad:64
+      {0xdb9f3f84f3ab5559, 0x8fe4f3028b085e65},  // int1
+      {0x55f0a2a474d705b6, 0xe9361f9c46f449f3},  // int2|rans
+      {0xe1cc8f7e2fdea3a8, 0x76537a63465d72a8},  // int8
+      {0x8be4a12a2a098618, 0x1b49484787ddd065},  // sint1
+      {0xb4bde37e16cc56ad, 0x074cd48baec1d422},  // sint5|rans
+      {0xf8435d121be9c8e4, 0xd0335e06f1feb7a5},  // sign
+      {0x61d5a4e62b43d031, 0x4a23cac8fcc549e3},  // tabq:0.05
+      {0x4024f3bb57fb049d, 0xf154ad3280ca6fff},  // tabq:0.002|rans
+      {0x681431dc3f750a08, 0x78a4be832719bb32},  // bfp:4:32
+      {0xe616f8829b1d435b, 0x38211ea55bb0c112},  // bfp:3:5|rans
+      {0xe710f1a9632bb25f, 0x327367d0413d8246},  // split:4|rotate|int4|rans
+      {0xbd8260e56594d806, 0xce2376deb380d89f},  // split:64|rotate:9|int3
+      {0x8125586111b01f43, 0xdfe2b97464079f3b},  // split:x6|int6|rans|pad:32
+      {0xc9f903c08c3131a6, 0x6fc2acd6fbb10770},  // split:x4|step:0.5
+      {0x8aaff22025bf654f, 0x6f8e6e19f90b9e0b},  // rotate|step:0.7|rans
+      {0x53a7aaa303890f93, 0x18428e5e556e76da},  // step:1.2
+      {0x480b2df0b644ebca, 0x30dac04b62fa23dd},  // step:0.01|rans
+      {0xc6f19ca780052280, 0xadd47aa6e7f655bf},  // split:x16|trellis:0.4|rans
+      {0x2e5717498ae9e4de, 0x85a6f3b735790519},  // rotate|trellis:1.5
+      {0xfe764f236573b95a, 0x117c3a5b5b1649a6},  // split:3|rotate|clip:l2=20,max=3|int5|rans
+      {0xde71c647b9981c1d, 0x727ae1f1174dd11e},  // clip:max=0.5|trellis:0.2|rans|pad:1
+      {0xc79cd8211c9a941f, 0x12614bd61f0716eb},  // reorder:HASH|bfp:5:16
+      {0xb82f8347bf69ae64, 0x22d4680cc8532d0d},  // klt:HASH|trellis:0.4|rans
+      {0x47a1a476ac19b2f9, 0x20b05ad45a372e47},  // split:x16|klt:HASH|step:0.9|rans
+      {0xfb962daa426d107c, 0x2aa823dcdd096fd1},  // split:2|klt:HASH|step:0.3
+  };
+  REQUIRE(golden.size() == all_specs().size());
+  for (size_t i = 0; i < golden.size(); ++i) {
+    SeededRandom random(5);
+    const BoundaryCodec codec = make_codec(all_specs()[i], 96, &random);
+    const auto bytes = value_of(codec.encode(boundary_like(3, 96, 1, 10).view()));
+    const Matrix back = decode(codec, bytes, 3);
+    CAPTURE(all_specs()[i], bytes.size());
+    CHECK(fingerprint(bytes) == golden[i].bytes);
+    CHECK(fingerprint(std::as_bytes(back.view().values())) == golden[i].rows);
   }
+}
+
+TEST_CASE("entropy coding never costs more than a byte over plain packing", "[codec][size]") {
+  const auto* const spec = GENERATE("int2", "split:x6|int4", "tabq:0.1", "step:0.5", "trellis:2",
+                                    "split:4|bfp:4:32", "rotate|int8");
+  for (const uint64_t seed : {1, 2, 3}) {
+    // What no table expects: every number equally often.
+    Matrix rows(2, 96);
+    std::mt19937_64 random(seed);
+    for (float& value : rows.view().values())
+      value = static_cast<float>(static_cast<int64_t>(random() % 2001) - 1000);
+    const auto packed = value_of(make_codec(spec, 96, nullptr).encode(rows.view()));
+    const auto coded =
+        value_of(make_codec(std::string(spec) + "|rans", 96, nullptr).encode(rows.view()));
+    CAPTURE(spec);
+    CHECK(coded.size() <= packed.size() + 1);
+  }
+}
+
+TEST_CASE("entropy coding changes no number", "[codec][rans]") {
+  const auto* const spec =
+      GENERATE("int4", "split:4|rotate|int3", "tabq:0.02", "step:0.4", "split:x6|bfp:4:8");
+  const Matrix rows = boundary_like(4, 96, 8);
+  const BoundaryCodec packed = make_codec(spec, 96, nullptr);
+  const BoundaryCodec coded = make_codec(std::string(spec) + "|rans", 96, nullptr);
+  const Matrix a = decode(packed, value_of(packed.encode(rows.view())), 4);
+  const Matrix b = decode(coded, value_of(coded.encode(rows.view())), 4);
+  CHECK(same_bits(a.view().values(), b.view().values()));
+}
+
+TEST_CASE("padding rounds up to whole classes", "[codec][pad]") {
+  const Matrix rows = boundary_like(3, 96, 8);
+  const auto plain = value_of(make_codec("int4|rans", 96, nullptr).encode(rows.view()));
+  const BoundaryCodec codec = make_codec("int4|rans|pad:100", 96, nullptr);
+  const auto padded = value_of(codec.encode(rows.view()));
+  CHECK(padded.size() == (plain.size() + 99) / 100 * 100);
+  CHECK(std::equal(plain.begin(), plain.end(), padded.begin()));
+  CHECK(value_of(codec.max_encoded_bytes(3)) % 100 == 0);
+}
+
+TEST_CASE("what is not finite is refused by every spec, by the row", "[codec][errors]") {
+  const auto spec = GENERATE(from_range(all_specs()));
+  SeededRandom random(5);
+  const BoundaryCodec codec = make_codec(spec, 8, &random);
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+        std::numeric_limits<float>::quiet_NaN()}) {
+    Matrix rows = boundary_like(4, 8, 2);
+    rows.row(2)[5] = bad;
+    const auto result = codec.encode(rows.view());
+    CHECK_FAILS_WITH(result, ErrorCode::kNotFinite);
+    CHECK_THAT(result.error().message, Catch::Contains("row 2"));
+  }
+}
+
+TEST_CASE("numbers too large for the scale are refused", "[codec][errors]") {
+  const BoundaryCodec codec = make_codec("int8", 2, nullptr);
+  Matrix rows(1, 2);
+  rows.row(0)[1] = -0x1p100F;
+  CHECK_FAILS_WITH(codec.encode(rows.view()), ErrorCode::kNotFinite);
+  rows.row(0)[1] = std::nextafter(-0x1p100F, 0.0F);
+  CHECK(decode(codec, value_of(codec.encode(rows.view())), 1).row(0)[1] ==
+        Approx(-0x1p100F).epsilon(0.05));
+}
+
+TEST_CASE("a codec is for one width", "[codec][errors]") {
+  const BoundaryCodec codec = make_codec("int4", 8, nullptr);
+  CHECK_FAILS_WITH(codec.encode(Matrix(1, 9).view()), ErrorCode::kInvalidArgument);
+  Matrix other(1, 7);
+  CHECK_FAILS_WITH(codec.decode_into({}, other.view()), ErrorCode::kInvalidArgument);
+  const CodecSpec spec = value_of(CodecSpec::parse("int4"));
+  CHECK_FAILS_WITH(BoundaryCodec::make(spec, 0), ErrorCode::kUnsupported);
+  CHECK_FAILS_WITH(BoundaryCodec::make(spec, 65'537), ErrorCode::kUnsupported);
+  CHECK_FAILS_WITH(BoundaryCodec::make({.quantizer = Uniform{.bits = 9}}, 8),
+                   ErrorCode::kUnsupported);
+  CHECK_FAILS_WITH(BoundaryCodec::make(value_of(CodecSpec::parse("rotate|int4")), 2 * 1031),
+                   ErrorCode::kUnsupported);
+}
+
+TEST_CASE("a codec says what it lacks", "[codec][errors]") {
+  const BoundaryCodec stochastic = make_codec("sint4", 8, nullptr);
+  CHECK_FAILS_WITH(stochastic.encode(Matrix(1, 8).view()), ErrorCode::kInvalidArgument);
+  const CodecSpec spec = value_of(CodecSpec::parse("klt:0123456789abcdef|step:1"));
+  CHECK_FAILS_WITH(BoundaryCodec::make(spec, 8), ErrorCode::kNotFound);
+  const auto calibration = test::calibration_for(8);
+  CHECK_FAILS_WITH(BoundaryCodec::make(spec, 8, {.calibration = calibration}),
+                   ErrorCode::kNotFound);
+  const CodecSpec right =
+      value_of(CodecSpec::parse("klt:" + test::hash_text(*calibration) + "|step:1"));
+  CHECK_FAILS_WITH(BoundaryCodec::make(right, 9, {.calibration = calibration}),
+                   ErrorCode::kInvalidArgument);
 }
 
 TEST_CASE("sizes are counted without overflow", "[codec][size]") {
-  CHECK(value_of(encoded_bytes({Format::kF32}, 3, 5)) == 60);
-  CHECK(value_of(encoded_bytes({Format::kBf16}, 3, 5)) == 30);
-  CHECK(value_of(encoded_bytes({Format::kF16}, 3, 5)) == 42);
-  CHECK(value_of(encoded_bytes({Format::kF16}, 0, SIZE_MAX / 4)) == 0);
-  const auto format = GENERATE(Format::kF32, Format::kBf16, Format::kF16);
-  CHECK_FAILS_WITH(encoded_bytes({format}, SIZE_MAX, 1), ErrorCode::kTooLarge);
-  CHECK_FAILS_WITH(encoded_bytes({format}, 1, SIZE_MAX), ErrorCode::kTooLarge);
-  CHECK_FAILS_WITH(encoded_bytes({format}, 1UL << 32U, 1UL << 31U), ErrorCode::kTooLarge);
-  CHECK_FAILS_WITH(encoded_bytes({Format::kF16}, 1, SIZE_MAX / 2 - 1), ErrorCode::kTooLarge);
-}
-
-TEST_CASE("empty matrices are no bytes or only scales", "[codec][size]") {
-  const auto format = GENERATE(Format::kF32, Format::kBf16, Format::kF16);
-  CHECK(value_of(encode({format}, Matrix(0, 5).view())).empty());
-  const Matrix no_columns(3, 0);
-  const auto bytes = value_of(encode({format}, no_columns.view()));
-  Matrix back(3, 0);
-  CHECK(decode_into({format}, bytes, back.view()).has_value());
-}
-
-TEST_CASE("a payload of any other length is refused", "[codec][hostile]") {
-  const auto format = GENERATE(Format::kF32, Format::kBf16, Format::kF16);
-  auto bytes = value_of(encode({format}, activations(3, 5, 1, 1).view()));
-  bytes.resize(2 * bytes.size());
-  Matrix back(3, 5);
-  for (size_t length = 0; length < bytes.size(); ++length) {
-    if (length == bytes.size() / 2) continue;
-    const std::vector<std::byte> exact(bytes.begin(),
-                                       bytes.begin() + static_cast<std::ptrdiff_t>(length));
-    CHECK_FAILS_WITH(decode_into({format}, exact, back.view()), ErrorCode::kCorrupt);
-  }
-}
-
-/// Overwrites the bytes from `at` on.
-template <typename T>
-void overwrite(std::vector<std::byte>& bytes, size_t at, T value) {
-  std::memcpy(bytes.data() + at, &value, sizeof value);
-}
-
-TEST_CASE("a payload with numbers that are not finite is refused", "[codec][hostile]") {
-  const Matrix m = matrix_of(2, 2, {1, 2, 3, 4});
-  Matrix back(2, 2);
-  const auto broken = [&](Format format, size_t at, auto value) {
-    auto bytes = value_of(encode({format}, m.view()));
-    overwrite(bytes, at, value);
-    return decode_into({format}, bytes, back.view());
-  };
-  for (const float bad : {kInf, -kInf, std::numeric_limits<float>::quiet_NaN()}) {
-    const auto bits = std::bit_cast<uint32_t>(bad);
-    CHECK_FAILS_WITH(broken(Format::kF32, 12, bits), ErrorCode::kNotFinite);
-    CHECK_FAILS_WITH(broken(Format::kF16, 8, bits), ErrorCode::kNotFinite);  // the scale of row 1
-  }
-  for (const int bad : {0x7f80, 0xff80, 0x7fc0}) {
-    CHECK_FAILS_WITH(broken(Format::kBf16, 6, static_cast<uint16_t>(bad)), ErrorCode::kNotFinite);
-  }
-  for (const int bad : {0x7c00, 0xfc00, 0x7e00}) {
-    CHECK_FAILS_WITH(broken(Format::kF16, 14, static_cast<uint16_t>(bad)), ErrorCode::kNotFinite);
-  }
-  // Finite scale and finite number whose product is not.
-  CHECK_FAILS_WITH(broken(Format::kF16, 8, kMax), ErrorCode::kNotFinite);
-}
-
-TEST_CASE("a scale that is not positive is refused", "[codec][hostile]") {
-  const auto scale = GENERATE(0.0F, -0.0F, -1.0F);
-  auto bytes = value_of(encode({Format::kF16}, matrix_of(1, 2, {1, 2}).view()));
-  overwrite(bytes, 0, scale);
-  Matrix back(1, 2);
-  CHECK_FAILS_WITH(decode_into({Format::kF16}, bytes, back.view()), ErrorCode::kCorrupt);
+  const auto spec = GENERATE(from_range(all_specs()));
+  const BoundaryCodec codec = make_codec(spec, 8, nullptr);
+  CHECK_FAILS_WITH(codec.max_encoded_bytes(SIZE_MAX), ErrorCode::kTooLarge);
+  CHECK_FAILS_WITH(codec.max_encoded_bytes(SIZE_MAX / 8), ErrorCode::kTooLarge);
 }
 
 }  // namespace

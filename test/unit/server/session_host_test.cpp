@@ -97,7 +97,9 @@ class Fixture {
   }
 
   std::vector<std::byte> payload(size_t first, size_t count) {
-    return value_of(codec::encode({codec::Format::kF32}, boundary(first, count).view()));
+    const auto hidden_size = static_cast<size_t>(config().hidden_size);
+    return value_of(value_of(codec::BoundaryCodec::make({codec::Format::kF32}, hidden_size))
+                        .encode(boundary(first, count).view()));
   }
 
   test::FakeClock clock;

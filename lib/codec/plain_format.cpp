@@ -1,4 +1,5 @@
-#include <isthmus/codec/codec.h>
+#include "plain_format.h"
+
 #include <isthmus/kernels/dtype.h>
 
 #include <algorithm>
@@ -104,67 +105,31 @@ bool decode_row(Format format, const std::byte* from, std::span<float> row) {
   return false;
 }
 
-Status check_length(const FormatInfo& format, size_t given, MatrixView<const float> shape) {
-  ISTHMUS_ASSIGN(const size_t expected, encoded_bytes({format.format}, shape.rows(), shape.cols()));
-  if (given == expected) return {};
-  return fail(ErrorCode::kCorrupt,
-              "codec: payload has " + std::to_string(given) + " bytes, " +
-                  std::to_string(shape.rows()) + " rows of " + std::to_string(shape.cols()) +
-                  " numbers in " + std::string(format.name) + " take " + std::to_string(expected));
-}
-
 }  // namespace
 
-Result<CodecSpec> CodecSpec::parse(std::string_view text) {
-  std::string known;
-  for (const FormatInfo& entry : kFormats) {
-    if (entry.name == text) return CodecSpec{entry.format};
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  return fail(ErrorCode::kUnsupported,
-              "codec: '" + std::string(text) + "' is unknown, known are " + known);
+size_t plain_row_bytes(Format format, size_t width) {
+  return info(format).scale_bytes + width * info(format).value_bytes;
 }
 
-std::string CodecSpec::to_string() const {
-  return std::string(info(format).name);
-}
-
-Result<size_t> encoded_bytes(const CodecSpec& spec, size_t rows, size_t cols) {
-  const FormatInfo& format = info(spec.format);
-  size_t row_bytes = 0;
-  size_t total = 0;
-  if (__builtin_mul_overflow(cols, format.value_bytes, &row_bytes) ||
-      __builtin_add_overflow(row_bytes, format.scale_bytes, &row_bytes) ||
-      __builtin_mul_overflow(rows, row_bytes, &total)) {
-    return fail(ErrorCode::kTooLarge, "codec: the bytes of " + std::to_string(rows) + " rows of " +
-                                          std::to_string(cols) + " numbers do not fit a size");
-  }
-  return total;
-}
-
-Result<std::vector<std::byte>> encode(const CodecSpec& spec, MatrixView<const float> rows) {
-  const FormatInfo& format = info(spec.format);
-  ISTHMUS_ASSIGN(const size_t total, encoded_bytes(spec, rows.rows(), rows.cols()));
-  std::vector<std::byte> bytes(total);
-  const size_t row_bytes = format.scale_bytes + rows.cols() * format.value_bytes;
+Status plain_encode(Format format, MatrixView<const float> rows, std::vector<std::byte>& bytes) {
+  const size_t row_bytes = plain_row_bytes(format, rows.cols());
+  const size_t start = bytes.size();
+  bytes.resize(start + rows.rows() * row_bytes);
   for (size_t r = 0; r < rows.rows(); ++r) {
-    if (!all_below(format.overflow, rows.row(r))) {
+    if (!all_below(info(format).overflow, rows.row(r))) {
       return fail(ErrorCode::kNotFinite, "codec: row " + std::to_string(r) +
                                              " holds a number that is not finite in " +
-                                             std::string(format.name));
+                                             std::string(info(format).name));
     }
-    encode_row(format.format, rows.row(r), bytes.data() + r * row_bytes);
+    encode_row(format, rows.row(r), bytes.data() + start + r * row_bytes);
   }
-  return bytes;
+  return {};
 }
 
-Status decode_into(const CodecSpec& spec, std::span<const std::byte> bytes,
-                   MatrixView<float> rows) {
-  const FormatInfo& format = info(spec.format);
-  ISTHMUS_TRY(check_length(format, bytes.size(), rows));
-  const size_t row_bytes = format.scale_bytes + rows.cols() * format.value_bytes;
+Status plain_decode(Format format, std::span<const std::byte> bytes, MatrixView<float> rows) {
+  const size_t row_bytes = plain_row_bytes(format, rows.cols());
   for (size_t r = 0; r < rows.rows(); ++r) {
-    const bool scaled = decode_row(format.format, bytes.data() + r * row_bytes, rows.row(r));
+    const bool scaled = decode_row(format, bytes.data() + r * row_bytes, rows.row(r));
     if (!all_below(std::numeric_limits<float>::infinity(), rows.row(r))) {
       return fail(ErrorCode::kNotFinite,
                   "codec: payload row " + std::to_string(r) + " holds a number that is not finite");

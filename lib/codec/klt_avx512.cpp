@@ -1,0 +1,4 @@
+#define ISTHMUS_ISA avx512
+#define ISTHMUS_TILE_ROWS 4
+#define ISTHMUS_TILE_VECTORS 4
+#include "klt_kernel.h"
