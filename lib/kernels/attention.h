@@ -65,6 +65,7 @@ inline void score_blocks(const Attention& a, const QueryTile<Count>& tile, size_
   const T* keys = static_cast<const T*>(a.kv.keys) + position * a.head_size;
   for (size_t i = 0; i < a.head_size; ++i) {
     Lanes key[Blocks];
+    __builtin_prefetch(keys + i * Blocks * kLanes + kAhead / sizeof(T));
     ISTHMUS_UNROLL
     for (size_t b = 0; b < Blocks; ++b) {
       key[b] = load_stored(keys + (b * a.head_size + i) * kLanes);
@@ -129,6 +130,9 @@ inline void mix_groups(const Attention& a, const QueryTile<Count>& tile,
   Lanes sums[Count][Groups] = {};
   for (size_t p = 0; p < tile.end - tile.begin; ++p, values += stride) {
     Lanes value[Groups];
+    for (size_t line = 0; line < Groups * kLanes * sizeof(T); line += 64) {
+      __builtin_prefetch(values + (line + kAhead) / sizeof(T));
+    }
     ISTHMUS_UNROLL
     for (size_t g = 0; g < Groups; ++g) value[g] = load_stored(values + g * kLanes);
     ISTHMUS_UNROLL

@@ -4,7 +4,7 @@
 #define ISTHMUS_TILE_ROWS 1
 #define ISTHMUS_PACKED_ROWS 4
 #define ISTHMUS_SCORE_BLOCKS 1
-#define ISTHMUS_MIX_GROUPS 1
+#define ISTHMUS_MIX_GROUPS 4
 #include "dots_avx2.h"
 #include "make_table.h"
 #include "variants.h"

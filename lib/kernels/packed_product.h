@@ -149,6 +149,11 @@ inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row
     Vector outputs[Rows] = {};
     const uint8_t* group = block;
     for (size_t g = 0; g < p.groups; ++g, group += L::kFormat.group_bytes()) {
+      if (Rows <= 2 && part == 0) {
+        for (size_t line = 0; line < L::kFormat.group_bytes(); line += 64) {
+          __builtin_prefetch(group + kAhead + line);
+        }
+      }
       add_group<L, Rows>(group, part, x, g, outputs);
     }
     for (size_t r = 0; r < Rows; ++r) {
