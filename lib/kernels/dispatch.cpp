@@ -6,6 +6,11 @@
 
 #include "variants.h"
 
+#ifdef ISTHMUS_ARM_KERNELS
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace isthmus::kernels {
 namespace {
 
@@ -20,6 +25,12 @@ size_t supported_count() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni");
   return avx512 ? 3 : 2;
+}
+#elif defined(ISTHMUS_ARM_KERNELS)
+constexpr std::array<const KernelTable*, 2> kVariants = {&kGenericKernels, &kNeonKernels};
+
+size_t supported_count() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? 2 : 1;
 }
 #else
 constexpr std::array<const KernelTable*, 1> kVariants = {&kGenericKernels};

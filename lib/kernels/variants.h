@@ -7,6 +7,7 @@ namespace isthmus::kernels {
 
 extern const KernelTable kGenericKernels;  ///< what the compiler's baseline gives: SSE2, NEON
 extern const KernelTable kAvx2Kernels;     ///< x86-64 only
-extern const KernelTable kAvx512Kernels;   ///< x86-64 only
+extern const KernelTable kAvx512Kernels;   ///< x86-64 only, with VNNI
+extern const KernelTable kNeonKernels;     ///< AArch64 only, with the dot product
 
 }  // namespace isthmus::kernels

@@ -12,7 +12,7 @@ namespace isthmus::kernels {
 [[nodiscard]] std::span<const KernelTable* const> available_kernels();
 
 /// The widest variant, or the one that the environment variable ISTHMUS_CPU_ISA names (generic,
-/// avx2, avx512). \returns kUnsupported when it names none that this machine can run.
+/// avx2, avx512, neon). \returns kUnsupported when it names none that this machine can run.
 [[nodiscard]] Result<const KernelTable*> select_kernels();
 
 }  // namespace isthmus::kernels
