@@ -81,7 +81,7 @@ class Binomial final : public RowMechanism {
 
   [[nodiscard]] std::string description() const override {
     return "binomial stochastic quantiser, " + std::to_string(spec().bits) +
-           " bits, scale A = " + number_text(scale_);
+           " bits, scale A = " + rounded_text(scale_);
   }
 
   [[nodiscard]] std::string composition() const override {

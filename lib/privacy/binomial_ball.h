@@ -18,7 +18,8 @@ struct Ball {
 };
 
 /// At least the largest Renyi divergence of this order between the outputs for any two rows of the
-/// ball; above the true supremum by a few percent at most when the norm binds.
+/// ball; the tests find it at most 6 % above the worst pairs they know for tilts up to 0.3, 15 % at
+/// 0.75.
 [[nodiscard]] double ball_renyi(const Ball& ball, double order);
 
 }  // namespace isthmus::privacy

@@ -99,7 +99,7 @@ class DiscreteGaussian final : public RowMechanism {
 
   [[nodiscard]] std::string description() const override {
     return "discrete Gaussian, mu = " + number_text(spec().mu) + ", standard deviation " +
-           number_text(step_ * static_cast<double>(lattice_.sigma)) + " in " +
+           rounded_text(step_ * static_cast<double>(lattice_.sigma)) + " in " +
            std::to_string(lattice_.sigma) + " steps; rounding to the lattice counted";
   }
 

@@ -74,7 +74,7 @@ Result<LedgerEntry> parse_entry(std::string_view line, size_t number) {
   entry.key = {std::string(fields[3]), std::string(fields[4])};
   if (!validate(entry.key)) return broken(number, "bad model or server");
   auto spec = MechanismSpec::parse(fields[5]);
-  if (!spec || spec->epsilon != 0) return broken(number, "bad mechanism");
+  if (!spec || !spec->is_resolved()) return broken(number, "bad mechanism");
   entry.mechanism.spec = *spec;
   uint64_t width = 0;
   if (!read_count(fields[6], width) || width == 0 || width > kMaxWidth)

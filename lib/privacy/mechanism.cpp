@@ -81,7 +81,7 @@ Result<std::unique_ptr<Mechanism>> make_mechanism(const MechanismSpec& spec, siz
   if (width == 0 || width > kMaxWidth)
     return refused("width", static_cast<double>(width), "from 1 to " + std::to_string(kMaxWidth));
   const Setup setup{spec, width, clip};
-  return spec.epsilon == 0 ? make_resolved(setup) : search(setup);
+  return spec.is_resolved() ? make_resolved(setup) : search(setup);
 }
 
 }  // namespace isthmus::privacy

@@ -81,7 +81,7 @@ class RandomizedQuantization final : public RowMechanism {
 
   [[nodiscard]] std::string description() const override {
     return "randomised quantisation, " + std::to_string(last_ + 1) + " levels to +-" +
-           number_text(outermost()) + ", inner ones kept with probability " +
+           rounded_text(outermost()) + ", inner ones kept with probability " +
            std::to_string(keep_) + "/65536";
   }
 

@@ -28,12 +28,6 @@ std::vector<double> clipped(std::span<const float> row, const Clip& clip) {
   return out;
 }
 
-std::string rounded(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", value);
-  return text;
-}
-
 }  // namespace
 
 double Setup::row_norm() const {
@@ -69,9 +63,9 @@ PrivacyStatement RowMechanism::statement(uint64_t prompt_rows) const {
   out.mechanism = description();
   out.adjacency = "any two rows of " + std::to_string(setup_.width) + " numbers";
   if (std::isfinite(setup_.clip.coordinate))
-    out.adjacency += ", each within +-" + rounded(setup_.clip.coordinate);
+    out.adjacency += ", each within +-" + rounded_text(setup_.clip.coordinate);
   const bool ball = uses_norm() && std::isfinite(setup_.clip.norm_l2);
-  if (ball) out.adjacency += ", of norm up to " + rounded(setup_.clip.norm_l2);
+  if (ball) out.adjacency += ", of norm up to " + rounded_text(setup_.clip.norm_l2);
   Setup counted = setup_;
   if (!ball) counted.clip.norm_l2 = std::numeric_limits<double>::infinity();
   out.sensitivity_l2 = 2 * counted.row_norm();
@@ -85,14 +79,21 @@ PrivacyStatement RowMechanism::statement(uint64_t prompt_rows) const {
 
 std::string PrivacyStatement::to_string() const {
   return "mechanism    " + mechanism + "\nadjacency    " + adjacency + "\nsensitivity  " +
-         rounded(sensitivity_l2) + " (largest Euclidean distance of two such rows)" +
-         "\nper row      epsilon " + rounded(epsilon_per_row) + ", delta " + number_text(delta) +
-         "\nper prompt   epsilon " + rounded(epsilon_per_prompt) + ", delta " + number_text(delta) +
-         ", " + std::to_string(prompt_rows) + " rows" + "\ncomposition  " + composition +
+         rounded_text(sensitivity_l2) + " (largest Euclidean distance of two such rows)" +
+         "\nper row      epsilon " + rounded_text(epsilon_per_row) + ", delta " +
+         number_text(delta) + "\nper prompt   epsilon " + rounded_text(epsilon_per_prompt) +
+         ", delta " + number_text(delta) + ", " + std::to_string(prompt_rows) + " rows" +
+         "\ncomposition  " + composition +
          "\nnot covered  the unit is a boundary row, not a token: from layer 1 on, one token of "
          "the text influences every later row, so only the figure for the whole prompt bounds what "
          "is told about a token. Message sizes, times and the generated text are not covered, nor "
          "is what the server computes from what it was told.\n";
+}
+
+std::string rounded_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
 }
 
 tl::unexpected<Error> refused(std::string_view field, double value, std::string_view rule) {

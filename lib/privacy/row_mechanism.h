@@ -48,6 +48,8 @@ class RowMechanism : public Mechanism {
 /// kInvalidArgument: "privacy: <field> is <value>, must be <rule>".
 [[nodiscard]] tl::unexpected<Error> refused(std::string_view field, double value,
                                             std::string_view rule);
+/// Four digits, for people.
+[[nodiscard]] std::string rounded_text(double value);
 /// The shortest text that reads back as the same number.
 [[nodiscard]] std::string number_text(double value);
 

@@ -44,6 +44,9 @@ struct MechanismSpec {
   [[nodiscard]] std::string to_string() const;
   /// \returns kInvalidArgument naming the field and its value.
   [[nodiscard]] Status validate() const;
+  /// Whether the scale is given, so that making the mechanism needs no search. A server takes no
+  /// other spec from a client.
+  [[nodiscard]] bool is_resolved() const { return epsilon == 0; }
   friend bool operator==(const MechanismSpec&, const MechanismSpec&) = default;
 };
 

@@ -15,7 +15,7 @@
 namespace isthmus::privacy {
 namespace {
 
-constexpr int64_t kDay = 24 * 3600;
+constexpr int64_t kDay = 86400;
 const LedgerKey kKey{"model-a", "server-1"};
 
 std::unique_ptr<Mechanism> mechanism(const std::string& text = "dgauss:mu=1") {
