@@ -99,7 +99,7 @@ class BlockQuantizer final : public RowQuantizer {
   int16_t rounded(float value) const {
     const auto most = static_cast<float>(most_);
     const float limited = std::min(std::max(value, -most), most);
-    return static_cast<int16_t>(limited < 0 ? limited - 0.5F : limited + 0.5F);
+    return static_cast<int16_t>(limited + std::copysign(0.5F, limited));
   }
 
   template <typename ReadExponent, typename ReadCode>

@@ -125,8 +125,14 @@ CodeTable::CodeTable(Shape shape, Cells cells, int code_class, unsigned bits)
 
 CodeTable::CodeTable(const Parts& parts)
     : low_bits(parts.low_bits), first(parts.first), last(parts.last), frequencies(parts.weights) {
-  const auto escape = static_cast<size_t>(last - first + 1);
-  if (escape < frequencies.size()) escape_cost = frequencies.cost(escape) + kEscapeBits;
+  const auto count = static_cast<size_t>(last - first + 1);
+  // Without an escape there are no codes outside, and its cost does not matter.
+  const float escape =
+      kEscapeBits + (count < frequencies.size() ? frequencies.cost(count) : float{0});
+  costs_.push_back(escape);
+  for (size_t symbol = 0; symbol < count; ++symbol)
+    costs_.push_back(static_cast<float>(low_bits) + frequencies.cost(symbol));
+  costs_.push_back(escape);
 }
 
 int class_of(double ratio) {

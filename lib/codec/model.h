@@ -4,6 +4,7 @@
 // quarter of an octave apart ("classes").
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -43,17 +44,18 @@ struct CodeTable {
   }
   /// Bits that a code takes, that of an escape included.
   [[nodiscard]] float cost(int code) const {
-    if (escapes(code)) return escape_cost;
-    return static_cast<float>(low_bits) + frequencies.cost(symbol(code));
+    const int place = std::clamp((code >> low_bits) - first + 1, 0, last - first + 2);
+    return costs_[static_cast<size_t>(place)];
   }
 
   unsigned low_bits = 0;  ///< of the code, sent as they are; the rest is the symbol
   int first = 0;          ///< code >> low_bits of symbol 0
   int last = 0;           ///< and of the last one; the symbol after it is an escape, unless `bits`
-  float escape_cost = 0;
   FrequencyTable frequencies;
 
  private:
+  std::vector<float> costs_;  // of symbols 0, 1, ..., with an escape's on either side
+
   struct Parts;
   explicit CodeTable(const Parts& parts);
 };

@@ -1,6 +1,7 @@
 // Uniform steps in proportion to the row's root mean square, with no limit on how many: the rate is
 // what entropy coding makes of it. Code k stands for k steps, or for what the trellis says.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdlib>
 #include <vector>
@@ -126,7 +127,7 @@ class StepQuantizer final : public RowQuantizer {
   int16_t rounded(float value) const {
     const auto most = static_cast<float>(bound_);
     const float limited = std::min(std::max(value, -most), most);
-    return static_cast<int16_t>(limited < 0 ? limited - 0.5F : limited + 0.5F);
+    return static_cast<int16_t>(limited + std::copysign(0.5F, limited));
   }
 
   const CodeTable& table(size_t set, size_t n, uint32_t shift) const {
@@ -140,9 +141,25 @@ class StepQuantizer final : public RowQuantizer {
     for (size_t n = 0; n < values.size(); ++n) codes[n] = rounded(values[n] * to_codes);
     coded.shift = walk_downhill(8, 0, (1U << kShiftBits) - 1, 1, [&](uint32_t shift) {
       float cost = 0;
-      for (size_t n = 0; n < codes.size(); ++n) cost += table(0, n, shift).cost(codes[n]);
+      for (size_t n = 0; n < codes.size();) {
+        // Neighbours share a class more often than not.
+        size_t end = n + 1;
+        while (end < codes.size() && classes_[end] == classes_[n]) ++end;
+        cost += cost_of(std::span(codes).subspan(n, end - n), table(0, n, shift));
+        n = end;
+      }
       return cost;
     });
+  }
+
+  /// In four sums, which do not wait for each other.
+  static float cost_of(std::span<const int16_t> codes, const CodeTable& table) {
+    std::array<float, 4> sums{};
+    size_t n = 0;
+    for (; n + 4 <= codes.size(); n += 4)
+      for (size_t lane = 0; lane < 4; ++lane) sums[lane] += table.cost(codes[n + lane]);
+    for (; n < codes.size(); ++n) sums[0] += table.cost(codes[n]);
+    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
   }
 
   static void write_code(int code, const CodeTable& table, RansEncoder& encoder) {

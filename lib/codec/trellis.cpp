@@ -17,9 +17,8 @@ struct Candidate {
 };
 
 /// The better codes of either parity for one value and one set of levels.
-std::array<Candidate, 2> candidates(float value, unsigned odd, const CodeTable& table, int bound) {
-  const float magnitude = std::abs(value);
-  const int sign = value < 0 ? -1 : 1;
+std::array<Candidate, 2> candidates(float magnitude, int sign, unsigned odd, const CodeTable& table,
+                                    int bound) {
   const auto candidate = [&](int code) -> Candidate {
     const float error = magnitude - static_cast<float>(trellis_level(code, odd));
     return {error * error + kLambda * table.cost(sign * code), static_cast<int16_t>(sign * code)};
@@ -27,56 +26,87 @@ std::array<Candidate, 2> candidates(float value, unsigned odd, const CodeTable& 
   const float place =
       std::min(magnitude * 0.5F + (odd != 0 ? 0.5F : 0.0F), static_cast<float>(bound - 1));
   const auto below = static_cast<int>(place);
-  std::array<Candidate, 2> best{};
-  best[static_cast<size_t>(below & 1)] = candidate(below);
-  best[static_cast<size_t>(~below & 1)] = candidate(below + 1);
+  const Candidate low = candidate(below);
+  const Candidate high = candidate(below + 1);
+  std::array<Candidate, 2> best = (below & 1) == 0 ? std::array{low, high} : std::array{high, low};
   if (below > 0 && below < 3) {
     if (const Candidate zero = candidate(0); zero.cost < best[0].cost) best[0] = zero;
   }
   return best;
 }
 
-// How the best path to a state got there.
+// Four states at a time. A state is reached from those with half its number, with or without 4
+// added; which parity leads there is a constant of the pair.
+using Floats = float __attribute__((vector_size(16)));
+using Bits = int32_t __attribute__((vector_size(16)));
+
+/// Which of the four (set, parity) costs belongs to the way from `from` to `to`.
+constexpr int32_t choice_of(size_t from, size_t to) {
+  return 2 * kTrellis[from].odd + (kTrellis[from].next[1] == to ? 1 : 0);
+}
+template <size_t First, size_t From>
+constexpr Bits kChoices = {choice_of(From, First), choice_of(From, First + 1),
+                           choice_of(From + 1, First + 2), choice_of(From + 1, First + 3)};
+
+/// What is known of one value on the way back.
 struct Step {
-  uint8_t from;
-  int16_t code;
+  std::array<Bits, 2> from_upper;  // for each state: whether it is reached from the upper half
+  std::array<int16_t, 4> codes;    // [odd][parity]
 };
+
+/// Advances the costs of reaching each state by one value.
+void advance(std::array<Floats, 2>& costs, Floats choices, Step& step) {
+  constexpr Bits kLow = {0, 0, 1, 1};
+  constexpr Bits kHigh = {2, 2, 3, 3};
+  const std::array from_lower = {
+      __builtin_shuffle(costs[0], kLow) + __builtin_shuffle(choices, kChoices<0, 0>),
+      __builtin_shuffle(costs[0], kHigh) + __builtin_shuffle(choices, kChoices<4, 2>)};
+  const std::array from_upper = {
+      __builtin_shuffle(costs[1], kLow) + __builtin_shuffle(choices, kChoices<0, 4>),
+      __builtin_shuffle(costs[1], kHigh) + __builtin_shuffle(choices, kChoices<4, 6>)};
+  for (size_t half = 0; half < 2; ++half) {
+    step.from_upper[half] = from_upper[half] < from_lower[half];
+    costs[half] = from_upper[half] < from_lower[half] ? from_upper[half] : from_lower[half];
+  }
+}
+
+/// Codes along the best path, from the last to the first.
+void trace_back(std::span<const Step> steps, size_t state, std::span<int16_t> codes) {
+  for (size_t i = steps.size(); i-- > 0;) {
+    const bool upper = steps[i].from_upper[state / 4][state % 4] != 0;
+    const size_t from = state / 2 + (upper ? kTrellisStates / 2 : 0);
+    codes[i] = steps[i].codes[static_cast<size_t>(choice_of(from, state))];
+    state = from;
+  }
+}
 
 }  // namespace
 
 void trellis_encode(std::span<const float> values, std::span<const TrellisTables> tables, int bound,
                     std::span<int16_t> codes) {
-  constexpr float kNever = std::numeric_limits<float>::infinity();
-  std::array<float, kTrellisStates> costs{};
-  costs.fill(kNever);
-  costs[0] = 0;
-  std::vector<std::array<Step, kTrellisStates>> steps(values.size());
+  constexpr float kNever = 1e30F;
+  // Costs are taken back to near 0 so often, so that long rows lose no precision.
+  constexpr size_t kRebase = 64;
+  std::array<Floats, 2> costs = {Floats{0, kNever, kNever, kNever},
+                                 Floats{kNever, kNever, kNever, kNever}};
+  std::vector<Step> steps(values.size());
   for (size_t i = 0; i < values.size(); ++i) {
-    const std::array<std::array<Candidate, 2>, 2> choices = {
-        candidates(values[i], 0, *tables[i][0], bound),
-        candidates(values[i], 1, *tables[i][1], bound)};
-    std::array<float, kTrellisStates> reached{};
-    reached.fill(kNever);
-    for (size_t state = 0; state < kTrellisStates; ++state) {
-      for (size_t parity = 0; parity < 2; ++parity) {
-        const Candidate& choice = choices[kTrellis[state].odd][parity];
-        const size_t next = kTrellis[state].next[parity];
-        const float cost = costs[state] + choice.cost;
-        if (cost < reached[next]) {
-          reached[next] = cost;
-          steps[i][next] = {static_cast<uint8_t>(state), choice.code};
-        }
-      }
+    const float magnitude = std::abs(values[i]);
+    const int sign = values[i] < 0 ? -1 : 1;
+    const auto even = candidates(magnitude, sign, 0, *tables[i][0], bound);
+    const auto odd = candidates(magnitude, sign, 1, *tables[i][1], bound);
+    steps[i].codes = {even[0].code, even[1].code, odd[0].code, odd[1].code};
+    advance(costs, Floats{even[0].cost, even[1].cost, odd[0].cost, odd[1].cost}, steps[i]);
+    if (i % kRebase == kRebase - 1) {
+      const float base = costs[0][0];
+      costs[0] -= base;
+      costs[1] -= base;
     }
-    // Costs are kept small, so that long rows lose no precision.
-    const float least = *std::min_element(reached.begin(), reached.end());
-    for (size_t state = 0; state < kTrellisStates; ++state) costs[state] = reached[state] - least;
   }
-  auto state = static_cast<size_t>(std::min_element(costs.begin(), costs.end()) - costs.begin());
-  for (size_t i = values.size(); i-- > 0;) {
-    codes[i] = steps[i][state].code;
-    state = steps[i][state].from;
-  }
+  size_t best = 0;
+  for (size_t state = 1; state < kTrellisStates; ++state)
+    if (costs[state / 4][state % 4] < costs[best / 4][best % 4]) best = state;
+  trace_back(steps, best, codes);
 }
 
 }  // namespace isthmus::codec

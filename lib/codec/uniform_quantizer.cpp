@@ -14,6 +14,9 @@ namespace {
 // "Quantizing for Minimum Distortion", 1960, table II; 6 to 8 bits computed in the same way).
 constexpr std::array kGaussianSteps = {1.596,  0.9957, 0.5860, 0.3352,
                                        0.1881, 0.1041, 0.0569, 0.0308};
+// The errors with those steps, of variance 1.
+constexpr std::array kGaussianErrors = {0.3634,   0.1188,   0.03744,   0.01154,
+                                        0.003495, 0.001041, 0.0003035, 0.0000869};
 constexpr uint32_t kMostBits = 8;
 // The stride of the search for a row's best step, in sixteenths of an octave. The error is so flat
 // around its least that half of it would gain less than 0.1 %.
@@ -181,13 +184,28 @@ class UniformQuantizer final : public RowQuantizer {
   }
 
   void choose_bits(std::span<const float> row, double allowed, double rms, CodedRow& coded) const {
-    for (coded.bits = 1;; ++coded.bits) {
-      coded.scale = best_step(row, coded.bits, rms);
-      if (coded.scale == 0 || coded.bits == kMostBits ||
-          squared_error(row, scale_of(coded.scale), coded.bits) <= allowed) {
-        return round(row, coded);
+    // From what a Gaussian would need, down while the bound holds or up until it does.
+    const auto try_bits = [&](uint32_t bits) {
+      const uint32_t scale = best_step(row, bits, rms);
+      const bool holds =
+          scale == 0 || bits == kMostBits || squared_error(row, scale_of(scale), bits) <= allowed;
+      if (holds) {
+        coded.bits = bits;
+        coded.scale = scale;
+      }
+      return holds;
+    };
+    uint32_t bits = 1;
+    while (bits < kMostBits &&
+           kGaussianErrors[bits - 1] * rms * rms * static_cast<double>(row.size()) > allowed)
+      ++bits;
+    if (try_bits(bits)) {
+      while (bits > 1 && try_bits(bits - 1)) --bits;
+    } else {
+      while (!try_bits(++bits)) {
       }
     }
+    round(row, coded);
   }
 
   void choose_table(CodedRow& coded) const {
