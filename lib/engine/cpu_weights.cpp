@@ -138,6 +138,7 @@ class Loader {
       ISTHMUS_TRY(in_parallel(out.rows(), [&](size_t begin, size_t end) {
         return model::read_rows(*tensor, begin, out.middle_rows(begin, end - begin));
       }));
+      file_.release(*tensor);
       next += out.rows() * out.cols();
     }
     return all;
@@ -170,7 +171,7 @@ class Loader {
                    weights_.memory.take(piece.block_count() * block_bytes));
     piece.blocks = blocks;
     const size_t row_bytes = tensor.data.size() / tensor.rows();
-    return in_parallel(piece.block_count(), [&](size_t begin, size_t end) -> Status {
+    const Status packed = in_parallel(piece.block_count(), [&](size_t begin, size_t end) -> Status {
       Matrix rounded;
       for (size_t b = begin; b < end; ++b) {
         const size_t first = b * kPackedOutputs;
@@ -192,6 +193,8 @@ class Loader {
       }
       return {};
     });
+    file_.release(tensor);
+    return packed;
   }
 
   Result<const model::Tensor*> find(const Wanted& wanted) const {

@@ -31,6 +31,7 @@ class LoadedModel final : public ModelFile {
   [[nodiscard]] const text::TokenizerSpec& tokenizer() const override { return parts_.tokenizer; }
   [[nodiscard]] std::span<const Tensor> tensors() const override { return parts_.tensors; }
   [[nodiscard]] Result<const Tensor*> find(std::string_view name) const override;
+  void release(const Tensor& tensor) const override;
 
  private:
   ModelParts parts_;

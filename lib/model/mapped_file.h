@@ -22,6 +22,9 @@ class MappedFile {
   ~MappedFile();
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+  /// Gives back the whole pages of `piece` until they are read again. A piece outside this file is
+  /// left alone.
+  void release(std::span<const std::byte> piece) const;
 
  private:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

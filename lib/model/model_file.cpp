@@ -48,4 +48,8 @@ Status read_rows(const Tensor& tensor, uint64_t first_row, MatrixView<float> out
                              out.values());
 }
 
+void LoadedModel::release(const Tensor& tensor) const {
+  for (const MappedFile& file : files_) file.release(tensor.data);
+}
+
 }  // namespace isthmus::model

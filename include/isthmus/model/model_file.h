@@ -55,6 +55,11 @@ class ModelFile {
 
   /// \returns kNotFound naming the tensor (and saying so when the file is a slice that lacks it).
   [[nodiscard]] virtual Result<const Tensor*> find(std::string_view name) const = 0;
+
+  /// Says that a tensor will not be read soon: its pages stop counting as this process's memory,
+  /// and come back from the file when it is read after all. Does nothing where memory is not
+  /// mapped.
+  virtual void release(const Tensor& /*tensor*/) const {}
 };
 
 /// Which part of a model one side holds.
