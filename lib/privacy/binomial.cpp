@@ -60,19 +60,12 @@ class Binomial final : public RowMechanism {
  protected:
   void draw(std::span<const double> clipped, RandomSource& random,
             std::span<int32_t> codes) const override {
-    NoiseStream noise(random);
+    std::vector<uint32_t> thresholds(clipped.size());
     for (size_t i = 0; i < clipped.size(); ++i) {
       const auto tilted = static_cast<int64_t>(clipped[i] / scale_ * kHalf);
-      const auto threshold =
-          static_cast<uint32_t>((int64_t{1} << 31) + std::clamp(tilted, -most_, most_));
-      unsigned successes = 0;
-      for (unsigned left = trials_; left > 0;) {
-        const unsigned now = std::min(left, 64U);
-        successes += noise.binomial(now, threshold);
-        left -= now;
-      }
-      codes[i] = static_cast<int32_t>(successes);
+      thresholds[i] = static_cast<uint32_t>((int64_t{1} << 31) + std::clamp(tilted, -most_, most_));
     }
+    NoiseStream(random).binomial(trials_, thresholds, codes);
   }
 
   [[nodiscard]] float decode(int32_t code) const override {

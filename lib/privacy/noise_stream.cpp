@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -41,20 +42,46 @@ uint64_t NoiseStream::below(uint64_t bound) {
   }
 }
 
-unsigned NoiseStream::binomial(unsigned trials, uint32_t threshold) {
-  // All trials at once, one bit of each number at a time from the highest down: a number is decided
-  // at the first bit that differs from the threshold's. Half of the undecided are decided in each
-  // step whatever the threshold is, so the time taken tells nothing about the row.
-  const unsigned bytes = (trials + 7) / 8;
-  uint64_t undecided = ~uint64_t{0} >> (64 - trials);
-  uint64_t successes = 0;
-  for (int bit = 31; bit >= 0 && undecided != 0; --bit) {
-    const uint64_t drawn = next(bytes);
-    const uint64_t limit = uint64_t{0} - ((threshold >> bit) & 1);
-    successes |= undecided & limit & ~drawn;
-    undecided &= ~(limit ^ drawn);
+/// Adds draws of up to `kLane` trials each, as many at once as lanes of that many bits fit a word.
+template <unsigned kLane>
+void NoiseStream::add_binomial(unsigned trials, std::span<const uint32_t> thresholds,
+                               std::span<int32_t> counts) {
+  // One bit of each uniform number at a time, from the highest down: a number is decided at the
+  // first bit that differs from its threshold's. Half of the undecided are decided in each step
+  // whatever the threshold is, so the time taken tells nothing about the row.
+  constexpr size_t kLanes = 64 / kLane;
+  constexpr uint64_t kFull = ~uint64_t{0} >> (64 - kLane);
+  const uint64_t lane = ~uint64_t{0} >> (64 - trials);
+  for (size_t begin = 0; begin < counts.size(); begin += kLanes) {
+    const size_t used = std::min(kLanes, counts.size() - begin);
+    std::array<uint64_t, kLanes> threshold{};
+    uint64_t undecided = 0;
+    for (size_t i = 0; i < used; ++i) {
+      threshold[i] = thresholds[begin + i];
+      undecided |= lane << (i * kLane);
+    }
+    uint64_t successes = 0;
+    for (int bit = 31; bit >= 0 && undecided != 0; --bit) {
+      uint64_t limit = 0;
+      for (size_t i = 0; i < kLanes; ++i) limit |= ((threshold[i] >> bit) & 1) << (i * kLane);
+      limit *= kFull;  // a lane of ones for each threshold with this bit
+      const uint64_t drawn = next(8);
+      successes |= undecided & limit & ~drawn;
+      undecided &= ~(limit ^ drawn);
+    }
+    for (size_t i = 0; i < used; ++i)
+      counts[begin + i] += std::popcount((successes >> (i * kLane)) & kFull);
   }
-  return static_cast<unsigned>(std::popcount(successes));
+}
+
+void NoiseStream::binomial(unsigned trials, std::span<const uint32_t> thresholds,
+                           std::span<int32_t> counts) {
+  std::fill(counts.begin(), counts.end(), 0);
+  for (; trials > 64; trials -= 64) add_binomial<64>(64, thresholds, counts);
+  if (trials > 32) return add_binomial<64>(trials, thresholds, counts);
+  if (trials > 16) return add_binomial<32>(trials, thresholds, counts);
+  if (trials > 8) return add_binomial<16>(trials, thresholds, counts);
+  add_binomial<8>(trials, thresholds, counts);
 }
 
 bool NoiseStream::exponential_coin(uint64_t numerator, uint64_t denominator) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace isthmus::privacy {
 
@@ -27,9 +28,9 @@ class NoiseStream {
   /// Uniform in [0, bound), bound >= 1.
   [[nodiscard]] uint64_t below(uint64_t bound);
 
-  /// How many of `trials` (1..64) independent uniform 32-bit numbers are below `threshold`: a draw
-  /// from Binomial(trials, threshold / 2^32).
-  [[nodiscard]] unsigned binomial(unsigned trials, uint32_t threshold);
+  /// counts[i] is drawn from Binomial(trials, thresholds[i] / 2^32): how many of `trials` uniform
+  /// 32-bit numbers are below the threshold. 1 <= trials <= 255.
+  void binomial(unsigned trials, std::span<const uint32_t> thresholds, std::span<int32_t> counts);
 
   /// True with probability exp(-numerator / denominator) (Canonne, Kamath, Steinke 2020,
   /// Algorithm 1).
@@ -43,6 +44,9 @@ class NoiseStream {
   void refill();
   [[nodiscard]] uint64_t take(unsigned bytes);
   [[nodiscard]] int64_t discrete_laplace(uint64_t scale);
+  template <unsigned kLane>
+  void add_binomial(unsigned trials, std::span<const uint32_t> thresholds,
+                    std::span<int32_t> counts);
 
   static constexpr size_t kBlock = 2048;
   std::array<unsigned char, 32> key_;

@@ -30,6 +30,7 @@ void note(char call) {
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): the linker's names.
 extern "C" {
 ssize_t __real_write(int, const void*, size_t);
 int __real_fsync(int);
@@ -62,6 +63,7 @@ int __wrap_rename(const char* from, const char* to) {
   return result;
 }
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 namespace isthmus::privacy {
 namespace {

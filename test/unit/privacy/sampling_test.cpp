@@ -269,12 +269,26 @@ TEST_CASE("exponential coins come up as often as they should", "[privacy][sampli
   }
 }
 
-TEST_CASE("thresholds at the ends never and almost always succeed", "[privacy][sampling]") {
+TEST_CASE("every number of trials is drawn for every coordinate", "[privacy][sampling]") {
   test::SeededRandom random(6);
   NoiseStream noise(random);
-  for (int i = 0; i < 1000; ++i) {
-    CHECK(noise.binomial(64, 0) == 0);
-    CHECK(noise.binomial(64, 0xffffffffU) == 64);  // misses with 2^-32 a draw
+  for (const unsigned trials : {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255}) {
+    for (const size_t width : {1, 2, 3, 7, 8, 9, 37}) {
+      CAPTURE(trials, width);
+      // None below 0; below 2^32 - 1 all but one in 2^32; between them the mean.
+      std::vector<uint32_t> thresholds(width, 0);
+      std::vector<int32_t> counts(width, -1);
+      noise.binomial(trials, thresholds, counts);
+      CHECK(counts == std::vector<int32_t>(width, 0));
+      thresholds.assign(width, 0xffffffffU);
+      noise.binomial(trials, thresholds, counts);
+      CHECK(counts == std::vector<int32_t>(width, static_cast<int32_t>(trials)));
+      // Neighbours do not share a threshold: only the odd ones succeed.
+      for (size_t i = 0; i < width; ++i) thresholds[i] = i % 2 == 1 ? 0xffffffffU : 0;
+      noise.binomial(trials, thresholds, counts);
+      for (size_t i = 0; i < width; ++i)
+        CHECK(counts[i] == (i % 2 == 1 ? static_cast<int32_t>(trials) : 0));
+    }
   }
 }
 
