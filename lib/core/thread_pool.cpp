@@ -15,6 +15,9 @@ constexpr std::chrono::microseconds kWatch{100};
 constexpr std::chrono::microseconds kGlance{1};
 constexpr int kMaxGlances = 127;
 
+// More than one, so that a thread that loses its core in the middle of a loop holds up less of it.
+constexpr size_t kPiecesPerThread = 2;
+
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -70,7 +73,7 @@ ThreadPool::ThreadPool(size_t thread_count) {
   workers_.reserve(thread_count - 1);
   for (size_t i = 1; i < thread_count; ++i) {
     try {
-      workers_.emplace_back([this, i] { work(i); });
+      workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
       break;
     }
@@ -86,36 +89,42 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::parallel_for(size_t count, size_t grain, Body body) {
   if (count == 0) return;
   const size_t grains = (count + grain - 1) / grain;
-  const size_t piece = (grains + thread_count() - 1) / thread_count() * grain;
-  if (workers_.empty() || piece >= count) {
+  const size_t wanted = std::min(grains, thread_count() * kPiecesPerThread);
+  if (workers_.empty() || wanted == 1) {
     body(0, count);
     return;
   }
   body_ = body;
   count_ = count;
-  piece_ = piece;
-  pending_.store(workers_.size(), std::memory_order_relaxed);
-  ++generation_;
+  piece_size_ = (grains + wanted - 1) / wanted * grain;
+  piece_count_ = (count + piece_size_ - 1) / piece_size_;
+  unfinished_.store(piece_count_, std::memory_order_relaxed);
+  untaken_ = piece_count_;
   start_.notify();
-  run_piece(0);
-  done_.wait([this] { return pending_ == 0; }, caller_patience_);
+  while (run_next_piece()) {
+  }
+  done_.wait([this] { return unfinished_ == 0; }, caller_patience_);
 }
 
-void ThreadPool::run_piece(size_t index) const {
-  const size_t begin = std::min(index * piece_, count_);
-  const size_t end = std::min(begin + piece_, count_);
-  if (begin < end) body_(begin, end);
+bool ThreadPool::run_next_piece() {
+  size_t left = untaken_;
+  do {
+    if (left == 0) return false;
+  } while (!untaken_.compare_exchange_weak(left, left - 1));
+  // From here to the end of the piece the loop cannot end, so what it is cannot change.
+  const size_t begin = (piece_count_ - left) * piece_size_;
+  body_(begin, std::min(begin + piece_size_, count_));
+  if (--unfinished_ == 0) done_.notify();
+  return true;
 }
 
-void ThreadPool::work(size_t index) {
-  uint64_t seen = 0;
+void ThreadPool::work() {
   Patience patience;
   while (true) {
-    start_.wait([&] { return generation_ != seen || stopping_; }, patience);
+    start_.wait([this] { return untaken_ > 0 || stopping_; }, patience);
     if (stopping_) return;
-    ++seen;
-    run_piece(index);
-    if (--pending_ == 0) done_.notify();
+    while (run_next_piece()) {
+    }
   }
 }
 

@@ -53,8 +53,9 @@ class ThreadPool {
 
   [[nodiscard]] size_t thread_count() const { return workers_.size() + 1; }
 
-  /// Splits [0, count) into one contiguous piece per thread, pieces a multiple of `grain` long (but
-  /// the last), and returns when all are done. `grain` is at least 1.
+  /// Splits [0, count) into contiguous pieces, a multiple of `grain` long (but the last), which the
+  /// threads take one after the other, and returns when all are done. A thread that has no core
+  /// just now holds nobody up, but for a piece it has begun. `grain` is at least 1.
   void parallel_for(size_t count, size_t grain, Body body);
 
  private:
@@ -85,20 +86,19 @@ class ThreadPool {
     std::condition_variable changed_;
   };
 
-  void work(size_t index);
-  void run_piece(size_t index) const;
+  void work();
+  bool run_next_piece();
 
-  // Written by the caller, read by the workers: a loop is whatever stands here when `generation_`
-  // grows.
-  alignas(kCacheLine) std::atomic<uint64_t> generation_ = 0;
-  size_t count_ = 0;
-  size_t piece_ = 0;
+  // The loop. Written by the caller when nobody has a piece, read by who has one.
   Body body_;
-  std::atomic<bool> stopping_ = false;
-  // Written by the workers, read by the caller.
-  alignas(kCacheLine) std::atomic<size_t> pending_ = 0;
+  size_t count_ = 0;
+  size_t piece_size_ = 0;
+  size_t piece_count_ = 0;
+  alignas(kCacheLine) std::atomic<size_t> untaken_ = 0;     // pieces; 0 between two loops
+  alignas(kCacheLine) std::atomic<size_t> unfinished_ = 0;  // pieces
 
-  alignas(kCacheLine) Patience caller_patience_;
+  alignas(kCacheLine) std::atomic<bool> stopping_ = false;
+  Patience caller_patience_;
   Signal start_;
   Signal done_;
   std::vector<std::thread> workers_;

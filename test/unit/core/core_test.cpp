@@ -74,6 +74,22 @@ TEST_CASE("loops far apart, right behind each other and on many pools at once al
   CHECK(visits == 3 * 300 * 3);
 }
 
+TEST_CASE("a thread that is held up holds up only the piece it has begun", "[core][thread_pool]") {
+  ThreadPool pool(2);
+  std::atomic<int> others = 0;
+  bool others_finished = false;
+  pool.parallel_for(4, 1, [&](size_t begin, size_t) {
+    if (begin > 0) {
+      ++others;
+      return;
+    }
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (others < 3 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    others_finished = others == 3;
+  });
+  CHECK(others_finished);
+}
+
 TEST_CASE("what a loop wrote is there when it returns, without atomics", "[core][thread_pool]") {
   ThreadPool pool(2);
   std::vector<int> values(64, 0);
