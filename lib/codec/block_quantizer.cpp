@@ -24,7 +24,7 @@ class BlockQuantizer final : public RowQuantizer {
         table_(Shape::kGaussian, Cells::kAround,
                class_of(kDeviation * static_cast<double>(1U << (format.bits - 1))), format.bits) {}
 
-  void quantize(std::span<float> row, RandomSource* /*random*/, CodedRow& coded) const override {
+  Status quantize(std::span<float> row, RandomSource* /*random*/, CodedRow& coded) const override {
     coded.exponents.clear();
     coded.scale = power_above(largest_of(row));
     for (size_t begin = 0; begin < row.size(); begin += format_.block) {
@@ -36,13 +36,15 @@ class BlockQuantizer final : public RowQuantizer {
       for (size_t i = 0; i < block.size(); ++i)
         coded.codes[begin + i] = step > 0 ? rounded(block[i] / step) : int16_t{0};
     }
+    return {};
   }
 
-  void reconstruct(const CodedRow& coded, std::span<float> row) const override {
+  Status reconstruct(const CodedRow& coded, std::span<float> row) const override {
     for (size_t i = 0; i < row.size(); ++i) {
       const float step = step_of(coded.scale, coded.exponents[i / format_.block]);
       row[i] = static_cast<float>(coded.codes[i]) * step;
     }
+    return {};
   }
 
   size_t most_bits() const override { return blocks() * kExponentBits + width_ * format_.bits; }

@@ -57,11 +57,14 @@ Status check_calibration(const CodecSpec& spec, size_t width, const Calibration*
 }
 
 /// How many components of each block the spec codes.
-std::vector<size_t> used_components(const Step& step, const Calibration& calibration) {
+std::vector<size_t> used_components(const Quantizer& quantizer, const Calibration& calibration) {
+  const auto* const step = std::get_if<Step>(&quantizer);
   std::vector<size_t> used;
   for (size_t first = 0; first < calibration.width(); first += calibration.block()) {
     size_t count = calibration.block();
-    while (count > 0 && !is_worth_coding(step, calibration.variance()[first + count - 1])) --count;
+    while (step != nullptr && count > 0 &&
+           !is_worth_coding(*step, calibration.variance()[first + count - 1]))
+      --count;
     used.push_back(count);
   }
   return used;
@@ -73,10 +76,18 @@ Result<std::unique_ptr<const RowTransform>> make_transform(const CodecSpec& spec
     return make_rotation(rotate->seed, width);
   }
   if (std::holds_alternative<Klt>(spec.transform)) {
-    return make_klt(*calibration, used_components(std::get<Step>(spec.quantizer), *calibration));
+    return make_klt(*calibration, used_components(spec.quantizer, *calibration));
   }
   if (std::holds_alternative<Reorder>(spec.transform)) return make_reordering(*calibration);
   return nullptr;
+}
+
+/// The clip again in the mechanism's terms: it clips, so that its guarantee depends on no caller.
+privacy::Clip mechanism_clip(const Clip& clip) {
+  privacy::Clip result;
+  if (clip.max > 0) result.coordinate = double{clip.max};
+  if (clip.l2 > 0) result.norm_l2 = double{clip.l2};
+  return result;
 }
 
 std::unique_ptr<const RowQuantizer> make_quantizer(const CodecSpec& spec,
@@ -107,15 +118,22 @@ class BoundaryCodec::Impl {
     ISTHMUS_ASSIGN(impl->transform_, make_transform(spec, width, calibration));
     RowStatistics rows{.width = width, .rotated = std::holds_alternative<Rotate>(spec.transform)};
     if (std::holds_alternative<Klt>(spec.transform)) rows.variance = calibration->variance();
-    impl->quantizer_ = make_quantizer(spec, rows);
-    const auto* const uniform = std::get_if<Uniform>(&spec.quantizer);
-    impl->needs_random_ = uniform != nullptr && uniform->stochastic;
+    if (const privacy::MechanismSpec* const wanted = spec.mechanism()) {
+      ISTHMUS_ASSIGN(auto mechanism,
+                     privacy::make_mechanism(*wanted, width, mechanism_clip(*spec.clip)));
+      impl->spec_.quantizer = mechanism->spec();
+      impl->mechanism_ = mechanism.get();
+      impl->quantizer_ = make_mechanism_quantizer(std::move(mechanism));
+    } else {
+      impl->quantizer_ = make_quantizer(spec, rows);
+    }
     impl->random_ = resources.random;
     return impl;
   }
 
   [[nodiscard]] const CodecSpec& spec() const { return spec_; }
   [[nodiscard]] size_t width() const { return width_; }
+  [[nodiscard]] const privacy::Mechanism* mechanism() const { return mechanism_; }
 
   [[nodiscard]] Result<size_t> max_encoded_bytes(size_t rows) const {
     size_t bits = 0;
@@ -164,9 +182,11 @@ class BoundaryCodec::Impl {
  private:
   [[nodiscard]] size_t most_row_bits() const {
     if (format_) return 8 * plain_row_bytes(*format_, width_);
-    return (splitter_ ? splitter_->packed_bits(splitter_->most()) : 0) + kScaleBits +
+    return (splitter_ ? splitter_->packed_bits(splitter_->most()) : 0) + scale_bits() +
            quantizer_->most_bits();
   }
+
+  [[nodiscard]] unsigned scale_bits() const { return quantizer_->has_scale() ? kScaleBits : 0; }
 
   [[nodiscard]] size_t padded(size_t bytes) const {
     if (spec_.pad == 0) return bytes;
@@ -181,7 +201,7 @@ class BoundaryCodec::Impl {
   }
 
   [[nodiscard]] Result<std::vector<CodedRow>> quantize(MatrixView<const float> rows) const {
-    if (needs_random_ && random_ == nullptr) {
+    if (quantizer_->is_random() && random_ == nullptr) {
       return fail(
           ErrorCode::kInvalidArgument,
           "codec: '" + spec_.to_string() + "' encodes with random numbers, none were given");
@@ -199,9 +219,9 @@ class BoundaryCodec::Impl {
       if (splitter_) splitter_->take(work.row(r), coded[r].outliers);
     if (transform_) transform_->forward(work.view());
     for (size_t r = 0; r < coded.size(); ++r) {
-      if (spec_.clip) clip_row(*spec_.clip, work.row(r));
+      if (spec_.clip && mechanism_ == nullptr) clip_row(*spec_.clip, work.row(r));
       coded[r].codes.resize(width_);
-      quantizer_->quantize(work.row(r), random_, coded[r]);
+      ISTHMUS_TRY(quantizer_->quantize(work.row(r), random_, coded[r]));
     }
     return coded;
   }
@@ -212,7 +232,7 @@ class BoundaryCodec::Impl {
     BitWriter bits(bytes);
     for (const CodedRow& row : coded) {
       if (splitter_) splitter_->write(row.outliers, bits);
-      bits.put(row.scale, kScaleBits);
+      bits.put(row.scale, scale_bits());
       quantizer_->write(row, bits);
     }
     bits.finish();
@@ -225,8 +245,8 @@ class BoundaryCodec::Impl {
     for (const CodedRow& row : coded) {
       if (splitter_) splitter_->write(row.outliers, encoder);
       quantizer_->write(row, encoder);
-      if (&row != &coded.back()) encoder.bits(row.scale, kScaleBits);
-      packed_bits += (splitter_ ? splitter_->packed_bits(row.outliers.count) : 0) + kScaleBits +
+      if (&row != &coded.back()) encoder.bits(row.scale, scale_bits());
+      packed_bits += (splitter_ ? splitter_->packed_bits(row.outliers.count) : 0) + scale_bits() +
                      quantizer_->packed_bits(row);
     }
     std::vector<std::byte> bytes = {std::byte{0}};
@@ -298,21 +318,21 @@ class BoundaryCodec::Impl {
       const bool valid = (outliers.empty() || splitter_->read(reader, outliers[r])) &&
                          read_scale_and_codes(reader, r + 1 == rows.rows(), coded);
       if (reader.overrun()) return corrupt("ends inside row " + std::to_string(r));
-      if (!valid || coded.scale > kMaxScale) {
+      if (!valid || coded.scale > (quantizer_->has_scale() ? kMaxScale : 0)) {
         return corrupt("row " + std::to_string(r) + " is not one that this codec makes");
       }
-      quantizer_->reconstruct(coded, rows.row(r));
+      ISTHMUS_TRY(quantizer_->reconstruct(coded, rows.row(r)));
     }
     return {};
   }
 
   [[nodiscard]] bool read_scale_and_codes(BitReader& bits, bool /*last*/, CodedRow& coded) const {
-    coded.scale = bits.get(kScaleBits);
+    coded.scale = bits.get(scale_bits());
     return quantizer_->read(bits, coded);
   }
   [[nodiscard]] bool read_scale_and_codes(RansDecoder& decoder, bool last, CodedRow& coded) const {
     const bool valid = quantizer_->read(decoder, coded);
-    coded.scale = last ? decoder.carried() : decoder.bits(kScaleBits);
+    coded.scale = last ? decoder.carried() : decoder.bits(scale_bits());
     return valid;
   }
 
@@ -322,7 +342,7 @@ class BoundaryCodec::Impl {
   std::optional<OutlierSplitter> splitter_;
   std::unique_ptr<const RowTransform> transform_;  // may be null
   std::unique_ptr<const RowQuantizer> quantizer_;
-  bool needs_random_ = false;
+  const privacy::Mechanism* mechanism_ = nullptr;  // inside the quantiser
   RandomSource* random_ = nullptr;
 };
 
@@ -349,6 +369,10 @@ const CodecSpec& BoundaryCodec::spec() const {
 
 size_t BoundaryCodec::width() const {
   return impl_->width();
+}
+
+const privacy::Mechanism* BoundaryCodec::mechanism() const {
+  return impl_->mechanism();
 }
 
 Result<size_t> BoundaryCodec::max_encoded_bytes(size_t rows) const {

@@ -26,6 +26,7 @@ struct CodedRow {
   uint32_t bits = 0;               ///< tabq: width of the codes
   uint32_t shift = 0;              ///< of the tables' classes; with rans
   std::vector<int16_t> codes;      ///< one for each coded coordinate
+  std::vector<int32_t> draws;      ///< a mechanism's codes, instead of `codes`
   std::vector<uint8_t> exponents;  ///< bfp: of each block, binades below the scale
 };
 

@@ -3,6 +3,7 @@
 
 #include <isthmus/codec/spec.h>
 #include <isthmus/core/random.h>
+#include <isthmus/privacy/mechanism.h>
 
 #include <memory>
 #include <span>
@@ -27,10 +28,17 @@ class RowQuantizer {
   virtual ~RowQuantizer() = default;
 
   /// Fills codes, scale and what else the quantiser uses of `coded`; `row` may be written to.
-  /// \param random for stochastic rounding only
-  virtual void quantize(std::span<float> row, RandomSource* random, CodedRow& coded) const = 0;
+  /// \param random not null if `is_random`
+  /// \returns what a mechanism returns; the others do not fail.
+  [[nodiscard]] virtual Status quantize(std::span<float> row, RandomSource* random,
+                                        CodedRow& coded) const = 0;
   /// The numbers that `coded` stands for.
-  virtual void reconstruct(const CodedRow& coded, std::span<float> row) const = 0;
+  [[nodiscard]] virtual Status reconstruct(const CodedRow& coded, std::span<float> row) const = 0;
+
+  /// Whether rows have a scale; a mechanism's must not.
+  [[nodiscard]] virtual bool has_scale() const { return true; }
+  /// Whether `quantize` needs random numbers.
+  [[nodiscard]] virtual bool is_random() const { return false; }
 
   /// Bits of a row in plain packing at most, without its scale.
   [[nodiscard]] virtual size_t most_bits() const = 0;
@@ -55,6 +63,10 @@ class RowQuantizer {
 /// bfp.
 [[nodiscard]] std::unique_ptr<const RowQuantizer> make_block_quantizer(const BlockFloat& format,
                                                                        const RowStatistics& rows);
+
+/// binomial, dgauss, rqm.
+[[nodiscard]] std::unique_ptr<const RowQuantizer> make_mechanism_quantizer(
+    std::unique_ptr<const privacy::Mechanism> mechanism);
 
 /// Walks from `start` to the neighbour with the least cost, one step at a time, until none is
 /// better. The range is [least, most].

@@ -207,6 +207,11 @@ class Parser {
       spec_.quantizer = BlockFloat{bits, block};
       return {};
     }
+    if (name == "binomial" || name == "dgauss" || name == "rqm") {
+      ISTHMUS_TRY(next(Rank::kQuantizer, 0, arguments_.size()));
+      ISTHMUS_ASSIGN(spec_.quantizer, privacy::MechanismSpec::parse(stage_));
+      return {};
+    }
     return read_uniform(name);
   }
 
@@ -215,7 +220,8 @@ class Parser {
     if (!stochastic && !name.starts_with("int")) {
       return refuse(quoted(stage_) +
                     " is unknown, known are split, rotate, klt, reorder, clip, f32, bf16, f16, "
-                    "int1 to int8, sint1 to sint8, tabq, sign, bfp, step, trellis, rans, pad");
+                    "int1 to int8, sint1 to sint8, tabq, sign, bfp, step, trellis, "
+                    "binomial, dgauss, rqm, rans, pad");
     }
     ISTHMUS_TRY(next(Rank::kQuantizer, 0, 0));
     ISTHMUS_ASSIGN(const auto bits, number<uint32_t>(stage_, name.substr(stochastic ? 4 : 3)));
@@ -249,7 +255,8 @@ Status check_quantizer(const Quantizer& quantizer) {
                    ISTHMUS_TRY(in_range("the bits of bfp", q.bits, 2U, 8U));
                    return in_range("the block of bfp", q.block, 2U, 1024U);
                  },
-                 [](const Step& q) { return in_range("the step", q.step, 0.01F, 8.0F); }},
+                 [](const Step& q) { return in_range("the step", q.step, 0.01F, 8.0F); },
+                 [](const privacy::MechanismSpec& q) { return q.validate(); }},
       quantizer);
 }
 
@@ -267,7 +274,8 @@ std::string text_of(const Quantizer& quantizer) {
                  [](const AdaptiveBits& q) { return with("tabq:", q.distortion); },
                  [](Sign) -> std::string { return "sign"; },
                  [](const BlockFloat& q) { return with("bfp:", q.bits) + with(":", q.block); },
-                 [](const Step& q) { return with(q.trellis ? "trellis:" : "step:", q.step); }},
+                 [](const Step& q) { return with(q.trellis ? "trellis:" : "step:", q.step); },
+                 [](const privacy::MechanismSpec& q) { return q.to_string(); }},
       quantizer);
 }
 
@@ -333,8 +341,17 @@ Status CodecSpec::validate() const {
   if (std::holds_alternative<Format>(quantizer) && (split || transformed || clip || rans)) {
     return refuse("plain numbers (" + text_of(quantizer) + ") stand alone, or with pad");
   }
-  if (std::holds_alternative<Klt>(transform) && !std::holds_alternative<Step>(quantizer)) {
+  if (std::holds_alternative<Klt>(transform) && !std::holds_alternative<Step>(quantizer) &&
+      mechanism() == nullptr) {
     return refuse("klt gives components of very different sizes, which only step and trellis code");
+  }
+  if (mechanism() != nullptr && split) {
+    return refuse(
+        "split in front of a mechanism sends coordinates of the private row as they are, and which "
+        "ones depends on it: nothing accounts for that");
+  }
+  if (mechanism() != nullptr && !clip) {
+    return refuse("a mechanism needs a clip in front of it, which bounds what it has to hide");
   }
   return in_range("pad", pad, 0U, kMaxPad);
 }

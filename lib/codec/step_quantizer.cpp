@@ -41,7 +41,7 @@ class StepQuantizer final : public RowQuantizer {
     add(step.trellis ? Cells::kOdd : Cells::kAround);
   }
 
-  void quantize(std::span<float> row, RandomSource* /*random*/, CodedRow& coded) const override {
+  Status quantize(std::span<float> row, RandomSource* /*random*/, CodedRow& coded) const override {
     const double rms = std::sqrt(energy(row) / static_cast<double>(row.size()));
     coded.scale = scale_code(rms);
     coded.codes.assign(coded_.size(), 0);
@@ -51,15 +51,16 @@ class StepQuantizer final : public RowQuantizer {
     choose_shift(values, coded);
     if (!step_.trellis) {
       for (size_t n = 0; n < values.size(); ++n) coded.codes[n] = rounded(values[n]);
-      return;
+      return {};
     }
     std::vector<TrellisTables> tables(values.size());
     for (size_t n = 0; n < tables.size(); ++n)
       tables[n] = {&table(0, n, coded.shift), &table(1, n, coded.shift)};
     trellis_encode(values, tables, bound_, coded.codes);
+    return {};
   }
 
-  void reconstruct(const CodedRow& coded, std::span<float> row) const override {
+  Status reconstruct(const CodedRow& coded, std::span<float> row) const override {
     const float step = step_.step * scale_of(coded.scale);
     std::fill(row.begin(), row.end(), 0.0F);
     size_t state = 0;
@@ -71,6 +72,7 @@ class StepQuantizer final : public RowQuantizer {
       }
       row[coded_[n]] = static_cast<float>(level) * step;
     }
+    return {};
   }
 
   size_t most_bits() const override { return coded_.size() * code_bits(); }

@@ -77,11 +77,11 @@ class UniformQuantizer final : public RowQuantizer {
     }
   }
 
-  void quantize(std::span<float> row, RandomSource* random, CodedRow& coded) const override {
+  Status quantize(std::span<float> row, RandomSource* random, CodedRow& coded) const override {
     coded.bits = fixed_bits();
     const double row_energy = energy(row);
     const double rms = std::sqrt(row_energy / static_cast<double>(row.size()));
-    if (const auto* uniform = std::get_if<Uniform>(&kind_); uniform && uniform->stochastic) {
+    if (is_random()) {
       quantize_stochastic(row, *random, coded);
     } else if (const auto* adaptive = std::get_if<AdaptiveBits>(&kind_)) {
       choose_bits(row, double{adaptive->distortion} * row_energy, rms, coded);
@@ -95,12 +95,19 @@ class UniformQuantizer final : public RowQuantizer {
       round(row, coded);
     }
     choose_table(coded);
+    return {};
   }
 
-  void reconstruct(const CodedRow& coded, std::span<float> row) const override {
+  Status reconstruct(const CodedRow& coded, std::span<float> row) const override {
     const float step = scale_of(coded.scale);
     for (size_t i = 0; i < row.size(); ++i)
       row[i] = (static_cast<float>(coded.codes[i]) + 0.5F) * step;
+    return {};
+  }
+
+  bool is_random() const override {
+    const auto* const uniform = std::get_if<Uniform>(&kind_);
+    return uniform != nullptr && uniform->stochastic;
   }
 
   size_t most_bits() const override {

@@ -183,6 +183,11 @@ Result<transport::ChannelOptions> channel_options(const SessionOptions& options)
 Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, int32_t cut,
                                                       std::optional<int32_t> tail,
                                                       const SessionOptions& options) {
+  if (options.codec.mechanism() != nullptr) {
+    return fail(ErrorCode::kUnsupported,
+                "edge: '" + options.codec.to_string() +
+                    "' has a mechanism, and sessions keep no ledger of what it releases");
+  }
   auto random = std::make_unique<SystemRandom>();
   ISTHMUS_ASSIGN(
       codec::BoundaryCodec codec,

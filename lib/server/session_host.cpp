@@ -59,9 +59,14 @@ std::string describe(const wire::ModelSummary& m) {
          std::to_string(m.hidden_size) + ", vocabulary " + std::to_string(m.vocab_size);
 }
 
-/// The codec that a client names.
+/// The codec that a client names. A mechanism must come with its parameters derived: finding them
+/// takes up to a second.
 Result<codec::BoundaryCodec> make_codec(std::string_view text, size_t width, RandomSource& random) {
   ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
+  if (spec.mechanism() != nullptr && spec.mechanism()->epsilon != 0) {
+    return fail(ErrorCode::kUnsupported,
+                "server: a mechanism is agreed on by its derived parameters, not by epsilon");
+  }
   return codec::BoundaryCodec::make(spec, width, {.random = &random});
 }
 

@@ -18,7 +18,8 @@ namespace isthmus::codec {
 /// What a spec may need beside its text.
 struct CodecResources {
   std::shared_ptr<const Calibration> calibration;  ///< for klt and reorder; else ignored
-  RandomSource* random = nullptr;  ///< borrowed; for encoding with sint; else ignored
+  RandomSource* random =
+      nullptr;  ///< borrowed; for encoding with sint or a mechanism; else ignored
 };
 
 /// One spec made ready for rows of one width: tables, signs, matrices. Immutable, so it is safe to
@@ -31,17 +32,22 @@ class BoundaryCodec {
   /// Wider rows are refused.
   static constexpr size_t kMaxWidth = 65'536;
 
-  /// \returns what CodecSpec::validate returns; kUnsupported when the spec does not fit the width;
-  /// kNotFound when it names a calibration that was not given, kInvalidArgument when that has
-  /// another width.
+  /// \returns what CodecSpec::validate and privacy::make_mechanism return; kUnsupported when the
+  /// spec does not fit the width; kNotFound when it names a calibration that was not given,
+  /// kInvalidArgument when that has another width.
   [[nodiscard]] static Result<BoundaryCodec> make(const CodecSpec& spec, size_t width,
                                                   CodecResources resources = {});
   BoundaryCodec(BoundaryCodec&&) noexcept;
   BoundaryCodec& operator=(BoundaryCodec&&) noexcept;
   ~BoundaryCodec();
 
+  /// What was asked for, with the mechanism's derived parameters in place of an epsilon: the text
+  /// to negotiate.
   [[nodiscard]] const CodecSpec& spec() const;
   [[nodiscard]] size_t width() const;
+  /// The mechanism, for its statement and for accounting: each row that is encoded is one release.
+  /// Null when the spec has none.
+  [[nodiscard]] const privacy::Mechanism* mechanism() const;
 
   /// The most bytes that `rows` rows can take. Entropy coding never exceeds plain packing by more
   /// than one byte a message. \returns kTooLarge when the number does not fit.

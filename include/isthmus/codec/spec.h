@@ -19,11 +19,16 @@
 //     bfp:4:32                 4-bit mantissas, one exponent for each 32 coordinates
 //     step:0.5                 steps of half the row's root mean square, unbounded range
 //     trellis:0.5              the same with a trellis-coded quantiser: about 0.15 bits less
+//     binomial:4:mu=52 dgauss:mu=5 rqm:4:eps=20    a privacy mechanism
+//     (isthmus/privacy/mechanism.h)
+//                              behind a clip; nothing in front of it may depend on other data of
+//                              the row, so split is refused
 //   rans                       entropy coding
 //   pad:64                     zeros up to a multiple of 64 bytes
 #pragma once
 
 #include <isthmus/core/error.h>
+#include <isthmus/privacy/mechanism.h>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -92,7 +97,8 @@ struct Step {
   bool trellis = false;
   friend bool operator==(const Step&, const Step&) = default;
 };
-using Quantizer = std::variant<Format, Uniform, AdaptiveBits, Sign, BlockFloat, Step>;
+using Quantizer =
+    std::variant<Format, Uniform, AdaptiveBits, Sign, BlockFloat, Step, privacy::MechanismSpec>;
 
 /// See the file comment for the text form.
 struct CodecSpec {
@@ -105,14 +111,20 @@ struct CodecSpec {
 
   /// Reads the text form, whose numbers may be written in any way; stages in another order are
   /// refused, not sorted. The result is valid.
-  /// \returns kUnsupported, saying which stage and why.
+  /// \returns kUnsupported, saying which stage and why; what MechanismSpec::parse returns.
   [[nodiscard]] static Result<CodecSpec> parse(std::string_view text);
 
   /// The text form; `parse` gives this spec again.
   [[nodiscard]] std::string to_string() const;
 
-  /// \returns kUnsupported naming the stage that is out of its range or cannot stand with another.
+  /// \returns kUnsupported naming the stage that is out of its range or cannot stand with another;
+  /// what MechanismSpec::validate returns.
   [[nodiscard]] Status validate() const;
+
+  /// The mechanism, or null without one: then nothing is protected.
+  [[nodiscard]] const privacy::MechanismSpec* mechanism() const {
+    return std::get_if<privacy::MechanismSpec>(&quantizer);
+  }
 
   /// The calibration that the spec names.
   [[nodiscard]] std::optional<uint64_t> calibration() const;

@@ -110,10 +110,21 @@ inline const std::vector<std::string>& all_specs() {
                                                  "split:3|rotate|clip:l2=20,max=3|int5|rans",
                                                  "clip:max=0.5|trellis:0.2|rans|pad:1",
                                                  "reorder:HASH|bfp:5:16",
+                                                 "clip:max=3|binomial:4:mu=60|rans",
+                                                 "rotate|clip:l2=20|dgauss:mu=30|rans|pad:8",
+                                                 "clip:l2=2|dgauss:mu=1",
+                                                 "clip:max=2|rqm:4:range=2",
                                                  "klt:HASH|trellis:0.4|rans",
                                                  "split:x16|klt:HASH|step:0.9|rans",
                                                  "split:2|klt:HASH|step:0.3"};
   return specs;
+}
+
+/// Whether encoding draws random numbers.
+inline bool is_random(const std::string& spec) {
+  for (const char* stage : {"sint", "binomial", "dgauss", "rqm"})
+    if (spec.find(stage) != std::string::npos) return true;
+  return false;
 }
 
 /// A spec of `all_specs` made ready; `random` may be null for decoding.

@@ -14,7 +14,9 @@ TEST_CASE("a spec reads its own text", "[codec][spec]") {
       "f32", "bf16", "f16", "f16|pad:64", "int4", "sint8|rans", "sign", "tabq:0.01|rans",
       "bfp:4:32", "step:0.5|rans", "trellis:0.35|rans|pad:128", "split:4|rotate|int4|rans",
       "split:x16|rotate:7|clip:l2=40,max=3|step:0.25", "clip:l2=1e+20|int1", "clip:max=1e-05|int1",
-      "split:x12.5|klt:0123456789abcdef|trellis:0.4|rans", "reorder:00000000000000ff|bfp:8:2");
+      "split:x12.5|klt:0123456789abcdef|trellis:0.4|rans", "clip:max=2|binomial:4:mu=52|rans",
+      "rotate|clip:l2=3|dgauss:mu=5:delta=1e-06",
+      "klt:0123456789abcdef|clip:max=1|rqm:4:range=3|pad:64", "reorder:00000000000000ff|bfp:8:2");
   CAPTURE(text);
   const CodecSpec spec = value_of(CodecSpec::parse(text));
   CHECK(spec.to_string() == text);
@@ -103,6 +105,12 @@ TEST_CASE("specs that say nothing or nonsense are refused with the reason", "[co
       {"rotate|f32", "stand alone"},
       {"clip:max=1|bf16", "stand alone"},
       {"f16|rans", "stand alone"},
+      {"binomial:4:mu=5", "needs a clip"},
+      {"rotate|dgauss:mu=5|rans", "needs a clip"},
+      {"split:4|rotate|clip:l2=1|dgauss:mu=5", "nothing accounts for that"},
+      {"split:x16|clip:max=1|binomial:4:mu=5|rans", "nothing accounts for that"},
+      {"clip:max=1|int4|binomial:4:mu=5", "out of order"},
+      {"binomial:4:mu=5|clip:max=1", "out of order"},
   }));
   CAPTURE(text);
   const auto parsed = CodecSpec::parse(text);
