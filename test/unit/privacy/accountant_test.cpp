@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "binomial_ball.h"
+#include "loss_distribution.h"
 #include "support/catch.h"
 
 namespace isthmus::privacy {
@@ -74,7 +75,9 @@ TEST_CASE("figures lie within what dp-accounting brackets", "[privacy][accountan
       const auto m =
           test::value_of(make_mechanism(spec, static_cast<size_t>(f[3]), {.coordinate = 1}));
       CHECK(m->epsilon(1, delta) >= low);
-      CHECK(m->epsilon(1, delta) <= 1.3 * high);  // Renyi, no privacy loss distribution
+      CHECK(m->epsilon(1, delta) <= high * (1 + 1e-3));
+      const double renyi = renyi_epsilon([&](double order) { return m->renyi(order); }, delta);
+      CHECK(renyi >= m->epsilon(1, delta));
     }
   }
   CHECK(seen["gaussian"] == 10);
@@ -124,6 +127,46 @@ TEST_CASE("epsilon and delta invert each other from the safe side", "[privacy][a
   CHECK(std::isinf(gaussian_epsilon(INFINITY, 1e-5)));
   CHECK(std::isinf(binomial_epsilon(10, 1, 1e-5)));
   CHECK(binomial_epsilon(0, 0.5, 1e-5) == 0);
+}
+
+// Two ways to the same number: the sum over successes, and the transform over losses.
+TEST_CASE("repeated draws by privacy loss distribution agree with the exact sum",
+          "[privacy][accountant]") {
+  for (const double tilt : {0.01, 0.1, 0.5, 0.9}) {
+    const std::vector<double> up{(1 + tilt) / 2, (1 - tilt) / 2};
+    const std::vector<double> down{(1 - tilt) / 2, (1 + tilt) / 2};
+    for (const double count : {1.0, 2.0, 10.0, 1000.0, 1e5}) {
+      for (const double delta : {1e-3, 1e-5, 1e-8}) {
+        if (count * 1e-13 >= 0.1 * delta) continue;
+        CAPTURE(tilt, count, delta);
+        const double exact = binomial_epsilon(count, tilt, delta);
+        const double found = repeated_epsilon({up, down}, count, delta);
+        CHECK(found >= exact * (1 - 1e-9));
+        CHECK(found <= exact * 1.003 + 1e-4);
+      }
+    }
+  }
+}
+
+TEST_CASE("rounding that reaches delta gives no figure", "[privacy][accountant]") {
+  const std::vector<double> up{0.6, 0.4};
+  const std::vector<double> down{0.4, 0.6};
+  CHECK(std::isinf(repeated_epsilon({up, down}, 1000, 1e-13)));
+}
+
+TEST_CASE("a pair dominates what is a part or a blur of it and nothing more",
+          "[privacy][accountant]") {
+  const std::vector<double> p{0.6, 0.3, 0.1};
+  const std::vector<double> q{0.2, 0.3, 0.5};
+  const std::vector<double> blurred_p{0.5 * 0.6 + 0.1, 0.5 * 0.3 + 0.2, 0.5 * 0.1 + 0.2};
+  const std::vector<double> blurred_q{0.5 * 0.2 + 0.1, 0.5 * 0.3 + 0.2, 0.5 * 0.5 + 0.2};
+  const std::vector<double> sharper{0.7, 0.29, 0.01};
+  CHECK(dominates({p, q}, {p, q}));
+  CHECK(dominates({p, q}, {blurred_p, blurred_q}));
+  CHECK_FALSE(dominates({blurred_p, blurred_q}, {p, q}));
+  CHECK_FALSE(dominates({p, q}, {sharper, q}));
+  CHECK_FALSE(dominates({p, q}, {q, p}));  // neither way round
+  CHECK_FALSE(dominates({q, p}, {p, q}));
 }
 
 // Two coordinates, four outputs each: every pair of rows on a grid over the ball, every output.
