@@ -44,9 +44,14 @@ using Bits = int32_t __attribute__((vector_size(16)));
 constexpr int32_t choice_of(size_t from, size_t to) {
   return 2 * kTrellis[from].odd + (kTrellis[from].next[1] == to ? 1 : 0);
 }
+
+/// The costs of the ways to states First ... First + 3 from states From and From + 1.
 template <size_t First, size_t From>
-constexpr Bits kChoices = {choice_of(From, First), choice_of(From, First + 1),
-                           choice_of(From + 1, First + 2), choice_of(From + 1, First + 3)};
+Floats ways(Floats choices) {
+  return __builtin_shufflevector(choices, choices, choice_of(From, First),
+                                 choice_of(From, First + 1), choice_of(From + 1, First + 2),
+                                 choice_of(From + 1, First + 3));
+}
 
 /// What is known of one value on the way back.
 struct Step {
@@ -56,14 +61,12 @@ struct Step {
 
 /// Advances the costs of reaching each state by one value.
 void advance(std::array<Floats, 2>& costs, Floats choices, Step& step) {
-  constexpr Bits kLow = {0, 0, 1, 1};
-  constexpr Bits kHigh = {2, 2, 3, 3};
-  const std::array from_lower = {
-      __builtin_shuffle(costs[0], kLow) + __builtin_shuffle(choices, kChoices<0, 0>),
-      __builtin_shuffle(costs[0], kHigh) + __builtin_shuffle(choices, kChoices<4, 2>)};
-  const std::array from_upper = {
-      __builtin_shuffle(costs[1], kLow) + __builtin_shuffle(choices, kChoices<0, 4>),
-      __builtin_shuffle(costs[1], kHigh) + __builtin_shuffle(choices, kChoices<4, 6>)};
+  const auto low = [](Floats v) { return __builtin_shufflevector(v, v, 0, 0, 1, 1); };
+  const auto high = [](Floats v) { return __builtin_shufflevector(v, v, 2, 2, 3, 3); };
+  const std::array from_lower = {low(costs[0]) + ways<0, 0>(choices),
+                                 high(costs[0]) + ways<4, 2>(choices)};
+  const std::array from_upper = {low(costs[1]) + ways<0, 4>(choices),
+                                 high(costs[1]) + ways<4, 6>(choices)};
   for (size_t half = 0; half < 2; ++half) {
     step.from_upper[half] = from_upper[half] < from_lower[half];
     costs[half] = from_upper[half] < from_lower[half] ? from_upper[half] : from_lower[half];
