@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "synthetic_model.h"
+
 namespace isthmus::tools {
 namespace {
 
@@ -56,7 +58,12 @@ std::vector<Case> BenchFlags::chosen_cases() const {
 
 void declare(CLI::App& app, BenchFlags& flags) {
   constexpr int32_t kMostTokens = 1 << 20;
-  app.add_option("--model", flags.model, "GGUF file or Hugging Face folder")->required();
+  auto* subject = app.add_option_group("subject");
+  subject->add_option("--model", flags.model, "GGUF file or Hugging Face folder");
+  subject
+      ->add_option("--shape", flags.shape, "random weights of this shape: layers Q4_0, head Q8_0")
+      ->check(CLI::IsMember(synthetic_shapes()));
+  subject->require_option(1);
   app.add_option("--threads", flags.threads,
                  "CPU threads, on each side of a split; 0: one per hardware thread")
       ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))

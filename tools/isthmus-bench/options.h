@@ -41,6 +41,7 @@ struct Case {
 
 struct BenchFlags {
   std::filesystem::path model;
+  std::string shape;  // instead of a model: random weights of this shape
   EngineFlags engine;
   int threads = 0;
   int32_t prompt = 128;

@@ -75,7 +75,9 @@ std::string to_text(const SuiteResult& result, const BenchFlags& flags) {
                             cpu_name().c_str(), std::thread::hardware_concurrency(),
                             isa_name().c_str(), result.threads, result.bandwidth_bps / 1e9);
   text += format("isthmus %s, %s, compiler %s; %s, precision %s\n", ISTHMUS_VERSION, kBuild,
-                 __VERSION__, flags.model.filename().c_str(), flags.engine.precision.c_str());
+                 __VERSION__,
+                 flags.shape.empty() ? flags.model.filename().c_str() : flags.shape.c_str(),
+                 flags.engine.precision.c_str());
   text += format("prompt %d, decode %d behind %d, median (least to most) of %d\n\n", flags.prompt,
                  flags.decode, flags.context, flags.repetitions);
   text +=

@@ -13,9 +13,15 @@
 #include "loopback_server.h"
 #include "memory.h"
 #include "subject.h"
+#include "synthetic_model.h"
 
 namespace isthmus::tools {
 namespace {
+
+Result<std::shared_ptr<const model::ModelFile>> open_model(const BenchFlags& flags) {
+  if (!flags.shape.empty()) return make_synthetic_model(flags.shape);
+  return model::ModelFile::open(flags.model);
+}
 
 /// The likeliest tokens behind a prompt, and behind each decoded token.
 struct Choices {
@@ -63,7 +69,7 @@ class Suite {
 
   // Opens the file anew, so that the pages of it that stay mapped are counted for this engine.
   Result<EnginePtr> load(engine::LayerWindow layers, ThreadPool& pool) const {
-    ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags_.model));
+    ISTHMUS_ASSIGN(const auto file, open_model(flags_));
     model::Part part;
     if (layers.count() > 0) part.layers.emplace_back(layers.first, layers.end);
     part.embedding = layers.first == 0;
@@ -225,11 +231,6 @@ class Suite {
   SuiteResult result_;
 };
 
-Result<model::ModelConfig> config_of(const std::filesystem::path& model) {
-  ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(model));
-  return file->config();
-}
-
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -239,7 +240,8 @@ double median(std::vector<double> values) {
 }
 
 Result<SuiteResult> run_suite(const BenchFlags& flags) {
-  ISTHMUS_ASSIGN(const model::ModelConfig config, config_of(flags.model));
+  ISTHMUS_ASSIGN(const auto file, open_model(flags));
+  const model::ModelConfig config = file->config();
   const int32_t cut = flags.cut.value_or(std::max(1, config.layer_count / 10));
   if (cut > config.layer_count) {
     return fail(ErrorCode::kInvalidArgument, "bench: cut is " + std::to_string(cut) +
