@@ -21,7 +21,7 @@ class BlockQuantizer final : public RowQuantizer {
       : format_(format),
         width_(rows.width),
         most_((1 << (format.bits - 1)) - 1),
-        table_(Shape::kGaussian, Cells::kAround,
+        table_(Distribution(Shape::kGaussian), Cells::kAround,
                class_of(kDeviation * static_cast<double>(1U << (format.bits - 1))), format.bits) {}
 
   Status quantize(std::span<float> row, RandomSource* /*random*/, CodedRow& coded) const override {

@@ -16,29 +16,29 @@ constexpr double kEscapeProbability = 1.0 / (1U << FrequencyTable::kBits);
 // An escape's own bits beside its symbol: 4 that say how many follow, and those.
 constexpr float kEscapeBits = 10;
 
-/// P(0 <= X < x) of a Gaussian with variance 1, by Simpson's rule.
-double gaussian_below(double x) {
-  constexpr int kPieces = 64;
-  if (x > 9) return 0.5;
-  const double h = x / kPieces;
-  double sum = 1 + kernels::portable_exp(-x * x / 2);
-  for (int i = 1; i < kPieces; ++i)
-    sum += (i % 2 == 0 ? 2 : 4) * kernels::portable_exp(-(i * h) * (i * h) / 2);
-  constexpr double kDensityAtZero = 0.39894228040143267794;
-  return kDensityAtZero * sum * h / 3;
-}
+constexpr double kGrid = 1.0 / 256;
+constexpr size_t kGridPoints = 32 * 256 + 1;
 
-/// The same for Student's t with 4 degrees of freedom, scaled to variance 1.
-double heavy_below(double x) {
-  if (x > 1e6) return 0.5;
-  const double t2 = 2 * x * x;
-  const double u = 1 + t2 / 4;
-  return 0.375 * std::sqrt(t2 / u) * (1 - t2 / (12 * u));
-}
-
-double below(Shape shape, double x) {
-  if (x < 0) return -below(shape, -x);
-  return shape == Shape::kGaussian ? gaussian_below(x) : heavy_below(x);
+/// Of variance 1, not scaled to an integral of 1.
+double density(Shape shape, double x) {
+  const double square = x * x;
+  switch (shape) {
+    case Shape::kGaussian:
+      return kernels::portable_exp(-square / 2);
+    case Shape::kStudent8: {
+      const double u = 1 / (1 + square / 6);
+      return u * u * u * u * std::sqrt(u);
+    }
+    case Shape::kStudent4: {
+      const double u = 1 / (1 + square / 2);
+      return u * u * std::sqrt(u);
+    }
+    case Shape::kStudent3: {
+      const double u = 1 / (1 + square);
+      return u * u;
+    }
+  }
+  return 0;
 }
 
 /// Where the cell of code k >= 1 begins, in steps. The trellis' cells overlap, and its encoder
@@ -63,8 +63,37 @@ double edge(Cells cells, int k, double ratio) {
 }
 
 /// P(code >= k) for k >= 1.
-double tail(Shape shape, Cells cells, int k, double ratio) {
-  return 0.5 - below(shape, edge(cells, k, ratio) / ratio);
+double tail(const Distribution& distribution, Cells cells, int k, double ratio) {
+  return 0.5 - distribution.below(edge(cells, k, ratio) / ratio);
+}
+
+}  // namespace
+
+Distribution::Distribution(Shape shape) {
+  double sum = 0;
+  double last = density(shape, 0);
+  for (size_t i = 0; i < kGridPoints; ++i) {
+    const double here = density(shape, static_cast<double>(i) * kGrid);
+    sum += i == 0 ? 0 : last + here;  // trapezoids
+    last = here;
+    below_.push_back(sum);
+  }
+  for (double& value : below_) value *= 0.5 / sum;
+}
+
+double Distribution::below(double x) const {
+  const double place = x / kGrid;
+  if (place >= static_cast<double>(kGridPoints - 1)) return 0.5;
+  const auto i = static_cast<size_t>(place);
+  return below_[i] + (place - static_cast<double>(i)) * (below_[i + 1] - below_[i]);
+}
+
+double Distribution::quantile(double p) const {
+  const auto above = std::upper_bound(below_.begin(), below_.end(), p);
+  if (above == below_.end()) return kGrid * static_cast<double>(kGridPoints - 1);
+  const auto i = above - below_.begin() - 1;
+  const double low = below_[static_cast<size_t>(i)];
+  return kGrid * (static_cast<double>(i) + (p - low) / (*above - low));
 }
 
 double ratio_of(int code_class) {
@@ -72,21 +101,21 @@ double ratio_of(int code_class) {
   return std::ldexp(kQuarters[static_cast<size_t>(code_class % 4)], code_class / 4 - 4);
 }
 
-}  // namespace
-
 struct CodeTable::Parts {
   unsigned low_bits = 0;
   int first = 0;
   int last = 0;
   std::vector<double> weights;
 
-  Parts(Shape shape, Cells cells, int code_class, unsigned bits) {
+  Parts(unsigned low, int least, int most, std::vector<double> of_symbols)
+      : low_bits(low), first(least), last(most), weights(std::move(of_symbols)) {}
+  Parts(const Distribution& distribution, Cells cells, int code_class, unsigned bits) {
     const double ratio = ratio_of(code_class);
     // P(k <= code < end), from the tails of both sides.
     const auto mass = [&](int k, int end) {
       const bool halves = cells == Cells::kBetween;  // code k mirrors -1 - k, not -k
       const auto reach = [&](int code) {             // P(0 <= X and its code < code)
-        return halves && code == 0 ? 0 : 0.5 - tail(shape, cells, code, ratio);
+        return halves && code == 0 ? 0 : 0.5 - tail(distribution, cells, code, ratio);
       };
       const int mirrored_k = halves ? -end : 1 - end;
       const int mirrored_end = halves ? -k : 1 - k;
@@ -100,7 +129,8 @@ struct CodeTable::Parts {
       for (int k = first; k <= last; ++k) {
         const double inside = mass(k, k + 1);
         // The outermost codes also stand for all that is beyond.
-        const double beyond = k == last || k == first ? tail(shape, cells, last + 1, ratio) : 0;
+        const double beyond =
+            k == last || k == first ? tail(distribution, cells, last + 1, ratio) : 0;
         weights.push_back(std::max(inside + beyond, 0.0));
       }
       return;
@@ -120,8 +150,11 @@ struct CodeTable::Parts {
   }
 };
 
-CodeTable::CodeTable(Shape shape, Cells cells, int code_class, unsigned bits)
-    : CodeTable(Parts(shape, cells, code_class, bits)) {}
+CodeTable::CodeTable(const Distribution& distribution, Cells cells, int code_class, unsigned bits)
+    : CodeTable(Parts(distribution, cells, code_class, bits)) {}
+
+CodeTable::CodeTable(const CodeTable& like, std::span<const double> weights)
+    : CodeTable(Parts{like.low_bits, like.first, like.last, {weights.begin(), weights.end()}}) {}
 
 CodeTable::CodeTable(const Parts& parts)
     : low_bits(parts.low_bits), first(parts.first), last(parts.last), frequencies(parts.weights) {
@@ -142,10 +175,12 @@ int class_of(double ratio) {
   return best;
 }
 
-CodeTables::CodeTables(Shape shape, Cells cells, unsigned bits, std::span<const int> wanted) {
+CodeTables::CodeTables(const Distribution& distribution, Cells cells, unsigned bits,
+                       std::span<const int> wanted) {
   for (const int code_class : wanted) {
     std::unique_ptr<const CodeTable>& table = tables_[static_cast<size_t>(code_class)];
-    if (table == nullptr) table = std::make_unique<CodeTable>(shape, cells, code_class, bits);
+    if (table == nullptr)
+      table = std::make_unique<CodeTable>(distribution, cells, code_class, bits);
   }
 }
 

@@ -17,9 +17,22 @@
 
 namespace isthmus::codec {
 
-/// Of rows of unit variance: rotated ones are Gaussian, others have the heavy tails of Student's t
-/// with four degrees of freedom (within 0.02 bits of each row's own table on SmolLM2's boundaries).
-enum class Shape : uint8_t { kGaussian, kHeavy };
+/// Of rows of unit variance: rotated ones are Gaussian; others have heavy tails, which Student's t
+/// describes (with the given degrees of freedom).
+enum class Shape : uint8_t { kGaussian, kStudent8, kStudent4, kStudent3 };
+
+/// A shape's distribution function on a grid, from basic arithmetic alone.
+class Distribution {
+ public:
+  explicit Distribution(Shape shape);
+  /// P(0 <= X < x) for x >= 0.
+  [[nodiscard]] double below(double x) const;
+  /// The inverse, for p in [0, 1/2).
+  [[nodiscard]] double quantile(double p) const;
+
+ private:
+  std::vector<double> below_;  // at 0, h, 2 h, ...
+};
 
 /// How cells lie in units of the step.
 enum class Cells : uint8_t {
@@ -33,7 +46,9 @@ enum class Cells : uint8_t {
 struct CodeTable {
   /// `bits`: 0, or for kBetween the width of the codes, which are then in [-2^(bits-1),
   /// 2^(bits-1)).
-  CodeTable(Shape shape, Cells cells, int code_class, unsigned bits);
+  CodeTable(const Distribution& distribution, Cells cells, int code_class, unsigned bits);
+  /// A table with the same symbols and other weights for them.
+  CodeTable(const CodeTable& like, std::span<const double> weights);
 
   [[nodiscard]] bool escapes(int code) const {
     const int high = code >> low_bits;
@@ -63,14 +78,19 @@ struct CodeTable {
 /// Class c has the ratio 2^(c / 4 - 4) of standard deviation to step.
 inline constexpr int kClassCount = 64;
 [[nodiscard]] int class_of(double ratio);
+[[nodiscard]] double ratio_of(int code_class);
 
 /// Tables of one kind of quantiser for the classes that may occur.
 class CodeTables {
  public:
   /// \param wanted classes; others have no table.
-  CodeTables(Shape shape, Cells cells, unsigned bits, std::span<const int> wanted);
+  CodeTables(const Distribution& distribution, Cells cells, unsigned bits,
+             std::span<const int> wanted);
   [[nodiscard]] const CodeTable& operator[](int code_class) const {
     return *tables_[static_cast<size_t>(code_class)];
+  }
+  void replace(int code_class, CodeTable table) {
+    tables_[static_cast<size_t>(code_class)] = std::make_unique<const CodeTable>(std::move(table));
   }
 
  private:

@@ -1,5 +1,7 @@
 #include "trellis.h"
 
+#include <isthmus/core/random.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -110,6 +112,64 @@ void trellis_encode(std::span<const float> values, std::span<const TrellisTables
   for (size_t state = 1; state < kTrellisStates; ++state)
     if (costs[state / 4][state % 4] < costs[best / 4][best % 4]) best = state;
   trace_back(steps, best, codes);
+}
+
+namespace {
+
+/// Numbers with the distribution's quantiles, in an order that looks random.
+std::vector<float> sample(const Distribution& distribution, double ratio) {
+  constexpr size_t kHalf = 2048;
+  std::vector<std::pair<double, float>> keyed;
+  for (size_t i = 0; i < 2 * kHalf; ++i) {
+    const double p = 0.5 * (static_cast<double>(i / 2) + 0.5) / kHalf;
+    const double value = ratio * distribution.quantile(p) * (i % 2 == 0 ? 1 : -1);
+    keyed.emplace_back(counter_uniform(0, i), static_cast<float>(value));
+  }
+  std::sort(keyed.begin(), keyed.end());
+  std::vector<float> values;
+  for (const auto& [key, value] : keyed) values.push_back(value);
+  return values;
+}
+
+/// Adds a code and its mirror image to the symbols' weights.
+void count(const CodeTable& table, int code, std::vector<double>& weights) {
+  for (const int mirrored : {code, -code})
+    weights[table.escapes(mirrored) ? weights.size() - 1 : table.symbol(mirrored)] += 1;
+}
+
+}  // namespace
+
+void fit_trellis_tables(const Distribution& distribution, int code_class, CodeTables& even,
+                        CodeTables& odd) {
+  // With more levels than this in the standard deviation the tables are good as they are.
+  constexpr double kMostRatio = 8;
+  constexpr int kRounds = 3;
+  constexpr double kPrior = 0.02;  // of what was counted: the first tables, where nothing was seen
+  constexpr int kUnbounded = 30'000;
+  const double ratio = ratio_of(code_class);
+  if (ratio > kMostRatio) return;
+  const std::vector<float> values = sample(distribution, ratio);
+  std::vector<int16_t> codes(values.size());
+  const std::array<CodeTable, 2> first = {even[code_class], odd[code_class]};
+  for (int round = 0; round < kRounds; ++round) {
+    const std::array<const CodeTable*, 2> current = {&even[code_class], &odd[code_class]};
+    const std::vector<TrellisTables> tables(values.size(), current);
+    trellis_encode(values, tables, kUnbounded, codes);
+    std::array<std::vector<double>, 2> weights;
+    for (size_t set = 0; set < 2; ++set) {
+      const FrequencyTable& prior = first[set].frequencies;
+      for (size_t symbol = 0; symbol < prior.size(); ++symbol)
+        weights[set].push_back(kPrior * prior[symbol].frequency);
+    }
+    size_t state = 0;
+    for (const int16_t code : codes) {
+      const size_t set = kTrellis[state].odd;
+      count(*current[set], code, weights[set]);
+      state = kTrellis[state].next[static_cast<size_t>(code & 1)];
+    }
+    even.replace(code_class, CodeTable(first[0], weights[0]));
+    odd.replace(code_class, CodeTable(first[1], weights[1]));
+  }
 }
 
 }  // namespace isthmus::codec

@@ -67,13 +67,14 @@ class UniformQuantizer final : public RowQuantizer {
  public:
   UniformQuantizer(const Quantizer& kind, const RowStatistics& rows)
       : kind_(kind), width_(rows.width) {
-    const Shape shape = rows.rotated ? Shape::kGaussian : Shape::kHeavy;
+    const Distribution distribution(rows.rotated ? Shape::kGaussian : Shape::kStudent4);
     for (uint32_t bits = 1; bits <= kMostBits; ++bits) {
       if (fixed_bits() != 0 && fixed_bits() != bits) continue;
       std::vector<int> classes;
       for (uint32_t shift = 0; shift < 1U << kShiftBits; ++shift)
         classes.push_back(shifted_class(expected_class(bits), shift));
-      tables_[bits - 1] = std::make_unique<CodeTables>(shape, Cells::kBetween, bits, classes);
+      tables_[bits - 1] =
+          std::make_unique<CodeTables>(distribution, Cells::kBetween, bits, classes);
     }
   }
 

@@ -101,14 +101,14 @@ TEST_CASE("each spec has its bytes", "[codec][golden]") {
       {0x4024f3bb57fb049d, 0xf154ad3280ca6fff}, {0x681431dc3f750a08, 0x78a4be832719bb32},
       {0xe616f8829b1d435b, 0x38211ea55bb0c112}, {0xe710f1a9632bb25f, 0x327367d0413d8246},
       {0xbd8260e56594d806, 0xce2376deb380d89f}, {0x8125586111b01f43, 0xdfe2b97464079f3b},
-      {0xc9f903c08c3131a6, 0x6fc2acd6fbb10770}, {0x8aaff22025bf654f, 0x6f8e6e19f90b9e0b},
-      {0x53a7aaa303890f93, 0x18428e5e556e76da}, {0x480b2df0b644ebca, 0x30dac04b62fa23dd},
-      {0xc6f19ca780052280, 0xadd47aa6e7f655bf}, {0x2e5717498ae9e4de, 0x85a6f3b735790519},
-      {0xfe764f236573b95a, 0x117c3a5b5b1649a6}, {0xde71c647b9981c1d, 0x727ae1f1174dd11e},
+      {0xc9f903c08c3131a6, 0x6fc2acd6fbb10770}, {0x41f5997e11f2143f, 0x6f8e6e19f90b9e0b},
+      {0x53a7aaa303890f93, 0x18428e5e556e76da}, {0xaac141e69c921831, 0x30dac04b62fa23dd},
+      {0x5f99ae918b7d6a27, 0xb88ed9dcae1337b3}, {0x2e5717498ae9e4de, 0x85a6f3b735790519},
+      {0xfe764f236573b95a, 0x117c3a5b5b1649a6}, {0x3f77ce9f99810686, 0x727ae1f1174dd11e},
       {0xc79cd8211c9a941f, 0x12614bd61f0716eb}, {0x4f6f53ce097c78d6, 0x7ad3976f4e769b73},
       {0x85522e6c657e46ca, 0x3f4765fccb368cb8}, {0x808a0ad8330feb27, 0xae7e95fa612ba65e},
-      {0xb9132eb69ca7c5c6, 0x898499ba757ca32e}, {0xb82f8347bf69ae64, 0x22d4680cc8532d0d},
-      {0x47a1a476ac19b2f9, 0x20b05ad45a372e47}, {0xfb962daa426d107c, 0x2aa823dcdd096fd1},
+      {0xb9132eb69ca7c5c6, 0x898499ba757ca32e}, {0x3b26e07c643cd483, 0x8e5ad83b3407243e},
+      {0xe71a3aadcec96cde, 0x20b05ad45a372e47}, {0xfb962daa426d107c, 0x2aa823dcdd096fd1},
   };
   REQUIRE(golden.size() == all_specs().size());
   for (size_t i = 0; i < golden.size(); ++i) {

@@ -127,10 +127,12 @@ TEST_CASE("packed numbers come back", "[codec][bits]") {
 }
 
 TEST_CASE("code tables give every code a place or an escape", "[codec][model]") {
-  for (const Shape shape : {Shape::kGaussian, Shape::kHeavy}) {
+  for (const Shape shape :
+       {Shape::kGaussian, Shape::kStudent8, Shape::kStudent4, Shape::kStudent3}) {
+    const Distribution distribution(shape);
     for (const Cells cells : {Cells::kAround, Cells::kEven, Cells::kOdd}) {
       for (int code_class = 0; code_class < kClassCount; ++code_class) {
-        const CodeTable table(shape, cells, code_class, 0);
+        const CodeTable table(distribution, cells, code_class, 0);
         CAPTURE(code_class, static_cast<int>(cells));
         REQUIRE(table.frequencies.size() == static_cast<size_t>(table.last - table.first + 2));
         REQUIRE_FALSE(table.escapes(0));
@@ -144,9 +146,25 @@ TEST_CASE("code tables give every code a place or an escape", "[codec][model]") 
   }
 }
 
+TEST_CASE("distributions have variance 1 and quantiles that fit", "[codec][model]") {
+  const auto shape = GENERATE(Shape::kGaussian, Shape::kStudent8, Shape::kStudent4);
+  const Distribution distribution(shape);
+  double variance = 0;
+  constexpr int kPieces = 200'000;
+  for (int i = 0; i < kPieces; ++i) {
+    const double p = 0.5 * (i + 0.5) / kPieces;
+    const double x = distribution.quantile(p);
+    REQUIRE(distribution.below(x) == Approx(p).margin(1e-9));
+    variance += x * x / kPieces;
+  }
+  // The heavier the tails, the more lies beyond the grid.
+  CHECK(variance == Approx(1).margin(shape == Shape::kStudent4 ? 0.02 : 0.001));
+  CHECK(distribution.below(1000) == 0.5);
+}
+
 TEST_CASE("code tables agree with the entropy of a rounded Gaussian", "[codec][model]") {
   // A step of the standard deviation: entropy 2.1048 bits.
-  const CodeTable table(Shape::kGaussian, Cells::kAround, class_of(1.0), 0);
+  const CodeTable table(Distribution(Shape::kGaussian), Cells::kAround, class_of(1.0), 0);
   std::mt19937 random(5);
   std::normal_distribution<double> normal;
   double bits = 0;
@@ -159,9 +177,14 @@ TEST_CASE("code tables agree with the entropy of a rounded Gaussian", "[codec][m
 TEST_CASE("the trellis beats rounding by 0.13 bits and its tables fit", "[codec][trellis]") {
   // Rate-distortion theory: a Gaussian's error at rate R is at least 2^(-2R); rounding with
   // entropy coding is 0.255 bits above that.
-  const double ratio = GENERATE(1.5, 2.0, 4.0);
-  const CodeTable even(Shape::kGaussian, Cells::kEven, class_of(ratio), 0);
-  const CodeTable odd(Shape::kGaussian, Cells::kOdd, class_of(ratio), 0);
+  const double ratio = GENERATE(1.0, 1.5, 2.0, 4.0);
+  const Distribution gaussian(Shape::kGaussian);
+  const std::array wanted = {class_of(ratio)};
+  CodeTables even_tables(gaussian, Cells::kEven, 0, wanted);
+  CodeTables odd_tables(gaussian, Cells::kOdd, 0, wanted);
+  fit_trellis_tables(gaussian, wanted[0], even_tables, odd_tables);
+  const CodeTable& even = even_tables[wanted[0]];
+  const CodeTable& odd = odd_tables[wanted[0]];
   std::mt19937 random(11);
   std::normal_distribution<double> normal;
   std::vector<float> values(50'000);
