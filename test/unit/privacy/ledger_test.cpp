@@ -311,6 +311,14 @@ TEST_CASE("a file that cannot be reached is an error", "[privacy][ledger]") {
   CHECK_FAILS_WITH(Ledger::open(f.options), ErrorCode::kTooLarge);
 }
 
+TEST_CASE("a lock that is never let go is an error after a while", "[privacy][ledger]") {
+  Fixture f;
+  const auto ledger = f.open();
+  auto conversation = test::value_of(ledger->begin(kKey));
+  const auto held = test::value_of(LedgerFile::lock(f.options.file));
+  CHECK_FAILS_WITH(conversation.charge(*mechanism(), 1), ErrorCode::kTimeout);
+}
+
 TEST_CASE("only the owner reads the ledger", "[privacy][ledger]") {
   Fixture f;
   (void)test::value_of(f.open()->begin(kKey));
