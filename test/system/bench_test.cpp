@@ -66,6 +66,19 @@ TEST_CASE("every case is run, checked and reported", "[system][bench]") {
   CHECK(kv(6) == kv(0));
 }
 
+TEST_CASE("the cut may be at either end", "[system][bench]") {
+  const Fixture fixture;
+  const std::string cut = GENERATE("0", "2");
+  CAPTURE(cut);
+  const json list = figures(fixture.bench({"--json", "--cut", cut, "--threads", "1"}));
+  REQUIRE(list.size() == 8);
+  const json& whole = list.at(0);
+  const json& front = list.at(2);
+  const json& back = list.at(4);
+  CHECK(front.at("kv_bytes_per_token") == (cut == "0" ? json(0) : whole.at("kv_bytes_per_token")));
+  CHECK(back.at("kv_bytes_per_token") == (cut == "0" ? whole.at("kv_bytes_per_token") : json(0)));
+}
+
 TEST_CASE("only the cases asked for are reported", "[system][bench]") {
   const Fixture fixture;
   const json list = figures(fixture.bench({"--json", "--cases", "split/decode,front/prompt"}));

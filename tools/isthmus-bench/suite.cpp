@@ -62,18 +62,25 @@ class Suite {
  private:
   using EnginePtr = std::unique_ptr<engine::Engine>;
 
+  engine::LayerWindow layers_of(Segment segment) const {
+    return {segment == Segment::kBack ? cut_ : 0, segment == Segment::kFront ? cut_ : layer_count_};
+  }
+
   bool is_chosen(Segment segment) const {
     return std::any_of(chosen_.begin(), chosen_.end(),
                        [&](const Case& c) { return c.segment == segment; });
   }
 
-  // Opens the file anew, so that the pages of it that stay mapped are counted for this engine.
-  Result<EnginePtr> load(engine::LayerWindow layers, ThreadPool& pool) const {
+  // A front has the embedding and never the head, a back the head and never the embedding, wherever
+  // the cut is. Opens the model anew, so that the pages of its file that stay mapped are counted
+  // for this engine.
+  Result<EnginePtr> load(Segment segment, ThreadPool& pool) const {
     ISTHMUS_ASSIGN(const auto file, open_model(flags_));
+    const engine::LayerWindow layers = layers_of(segment);
     model::Part part;
     if (layers.count() > 0) part.layers.emplace_back(layers.first, layers.end);
-    part.embedding = layers.first == 0;
-    part.head = layers.end == layer_count_;
+    part.embedding = segment != Segment::kBack;
+    part.head = segment != Segment::kFront;
     ProgressBar bar("loading");
     return engine::load_cpu_engine(file, part, pool, flags_.engine.options(),
                                    [&bar](double fraction) { bar.update(fraction); });
@@ -81,9 +88,9 @@ class Suite {
 
   Status run_whole() {
     ISTHMUS_ASSIGN(const uint64_t before, resident_bytes());
-    const engine::LayerWindow all{0, layer_count_};
-    ISTHMUS_ASSIGN(const EnginePtr engine, load(all, pool_));
-    ISTHMUS_ASSIGN(const auto subject, EngineSubject::of_tokens(*engine, all, tokens_));
+    ISTHMUS_ASSIGN(const EnginePtr engine, load(Segment::kWhole, pool_));
+    ISTHMUS_ASSIGN(const auto subject,
+                   EngineSubject::of_tokens(*engine, layers_of(Segment::kWhole), tokens_));
     ISTHMUS_ASSIGN(reference_, choices(*subject));
     ISTHMUS_TRY(subject->reset());
     ISTHMUS_ASSIGN(const int32_t at_once, subject->advance(flags_.context + flags_.decode));
@@ -94,9 +101,9 @@ class Suite {
 
   Status run_front() {
     ISTHMUS_ASSIGN(const uint64_t before, resident_bytes());
-    const engine::LayerWindow layers{0, cut_};
-    ISTHMUS_ASSIGN(const EnginePtr engine, load(layers, pool_));
-    ISTHMUS_ASSIGN(const auto subject, EngineSubject::of_tokens(*engine, layers, tokens_));
+    ISTHMUS_ASSIGN(const EnginePtr engine, load(Segment::kFront, pool_));
+    ISTHMUS_ASSIGN(const auto subject,
+                   EngineSubject::of_tokens(*engine, layers_of(Segment::kFront), tokens_));
     ISTHMUS_TRY(subject->advance(flags_.capacity()));
     ISTHMUS_ASSIGN(const Footprint footprint, footprint_since(before, {engine.get()}));
     boundary_ = subject->output();
@@ -111,10 +118,9 @@ class Suite {
 
   Status run_back() {
     ISTHMUS_ASSIGN(const uint64_t before, resident_bytes());
-    const engine::LayerWindow layers{cut_, layer_count_};
-    ISTHMUS_ASSIGN(const EnginePtr engine, load(layers, pool_));
-    ISTHMUS_ASSIGN(const auto subject,
-                   EngineSubject::of_rows(*engine, layers, std::as_const(boundary_).view()));
+    ISTHMUS_ASSIGN(const EnginePtr engine, load(Segment::kBack, pool_));
+    ISTHMUS_ASSIGN(const auto subject, EngineSubject::of_rows(*engine, layers_of(Segment::kBack),
+                                                              std::as_const(boundary_).view()));
     ISTHMUS_ASSIGN(const Choices chosen, choices(*subject));
     if (chosen != reference_) return wrong("the back");
     ISTHMUS_ASSIGN(const Footprint footprint, footprint_since(before, {engine.get()}));
@@ -123,9 +129,9 @@ class Suite {
 
   Status run_split() {
     ISTHMUS_ASSIGN(const uint64_t before, resident_bytes());
-    ISTHMUS_ASSIGN(const EnginePtr front, load({0, cut_}, pool_));
+    ISTHMUS_ASSIGN(const EnginePtr front, load(Segment::kFront, pool_));
     ThreadPool server_pool(pool_.thread_count());
-    ISTHMUS_ASSIGN(const EnginePtr back, load({cut_, layer_count_}, server_pool));
+    ISTHMUS_ASSIGN(const EnginePtr back, load(Segment::kBack, server_pool));
     ISTHMUS_ASSIGN(const auto server, LoopbackServer::start(*back, flags_.capacity()));
     {
       // Only exact rows promise the whole model's tokens.
