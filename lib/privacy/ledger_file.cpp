@@ -13,7 +13,7 @@
 namespace isthmus::privacy {
 namespace {
 
-constexpr std::chrono::seconds kLockPatience(5);
+constexpr std::chrono::seconds kLockPatience(10);
 
 tl::unexpected<Error> io_error(const char* verb, const std::filesystem::path& file) {
   const int number = errno;
@@ -73,7 +73,7 @@ Result<LedgerFile> LedgerFile::lock(const std::filesystem::path& file) {
     if (errno != EWOULDBLOCK && errno != EINTR) return io_error("lock", lock_path);
     if (std::chrono::steady_clock::now() > deadline)
       return fail(ErrorCode::kTimeout,
-                  "ledger: '" + lock_path.string() + "' is held by another process for 5 s");
+                  "ledger: '" + lock_path.string() + "' is held by another process for 10 s");
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return locked;

@@ -56,7 +56,7 @@ inline constexpr size_t kMaxLedgerBytes = size_t{4} << 20;
 /// kCorrupt naming the line.
 [[nodiscard]] Result<LedgerState> parse_ledger(std::string_view text);
 
-/// Exclusive access to a ledger's file, for as long as it lives. Waits up to 5 s for others.
+/// Exclusive access to a ledger's file, for as long as it lives. Waits up to 10 s for others.
 class LedgerFile {
  public:
   [[nodiscard]] static Result<LedgerFile> lock(const std::filesystem::path& file);

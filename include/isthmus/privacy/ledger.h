@@ -82,7 +82,7 @@ class Conversation {
 
   /// Counts `rows` rows about to be drawn. When this returns well they are on disk as spent.
   /// \returns kBudgetSpent when they would pass a budget, kNotFound when the conversation has been
-  /// retired, kTimeout when another process holds the file for 5 s, kCorrupt and others as
+  /// retired, kTimeout when another process holds the file for 10 s, kCorrupt and others as
   /// `Ledger::open`, kIo; nothing is charged then, and nothing may be sent.
   [[nodiscard]] Status charge(const Mechanism& mechanism, uint64_t rows);
 

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <optional>
 #include <vector>
 
 #include "ledger_file.h"
@@ -100,8 +100,15 @@ struct Outcome {
   uint64_t sent = 0;
 };
 
-/// Runs the child until it ends or is killed: at call `kill_at`, or after so many microseconds.
-Outcome run_child(const LedgerOptions& options, int kill_at, int rows, int kill_after_us = -1) {
+/// A kill from outside, some time after the child said that it sent so much.
+struct LaterKill {
+  uint64_t after_sent = 0;
+  useconds_t delay_us = 0;
+};
+
+/// Runs the child until it ends or is killed: by itself at call `kill_at`, or from outside.
+Outcome run_child(const LedgerOptions& options, int kill_at, int rows,
+                  std::optional<LaterKill> later = std::nullopt) {
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   const pid_t child = fork();
@@ -113,13 +120,14 @@ Outcome run_child(const LedgerOptions& options, int kill_at, int rows, int kill_
     _exit(0);
   }
   close(ends[1]);
-  if (kill_after_us >= 0) {
-    usleep(static_cast<useconds_t>(kill_after_us));
-    kill(child, SIGKILL);
-  }
   Outcome out;
   char byte;
-  while (read(ends[0], &byte, 1) == 1) ++out.sent;
+  do {
+    if (later && out.sent == later->after_sent) {
+      usleep(later->delay_us);
+      kill(child, SIGKILL);
+    }
+  } while (read(ends[0], &byte, 1) == 1 && ++out.sent > 0);
   close(ends[0]);
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
@@ -157,8 +165,8 @@ TEST_CASE("a kill at any time leaves at least what was sent on the ledger",
   LedgerOptions options{.file = folder.path() / "ledger", .block_rows = 2};
   uint64_t sent = 0;
   uint64_t killed = 0;
-  for (int i = 0; i < 40; ++i) {
-    const Outcome outcome = run_child(options, -1, 1'000'000, 500 + i * 2011);
+  for (unsigned i = 0; i < 40; ++i) {
+    const Outcome outcome = run_child(options, -1, 1'000'000, LaterKill{i % 8, 97 * i});
     sent += outcome.sent;
     killed += outcome.killed ? 1 : 0;
     CAPTURE(i, sent);

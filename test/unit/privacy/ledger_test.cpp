@@ -192,21 +192,29 @@ TEST_CASE("a ledger opened again goes on where it was", "[privacy][ledger]") {
 TEST_CASE("two ledgers on one file share the budget", "[privacy][ledger]") {
   Fixture f;
   const auto m = mechanism();
-  f.options.period = {m->epsilon(400, 1e-5), 1e-5};
+  f.options.period = {m->epsilon(100, 1e-5), 1e-5};
   f.options.block_rows = 4;
   std::atomic<uint64_t> charged = 0;
-  const auto work = [&] {
-    const auto ledger = f.open();
-    auto conversation = test::value_of(ledger->begin(kKey));
-    while (conversation.charge(*m, 1)) ++charged;
-  };
-  std::thread a(work);
-  std::thread b(work);
-  a.join();
-  b.join();
-  // Both run until nothing is left; a block may be given back only after the other has given up.
-  CHECK(charged <= 400);
-  CHECK(charged >= 396);
+  {
+    const auto first = f.open();
+    const auto second = f.open();
+    auto a = test::value_of(first->begin(kKey));
+    auto b = test::value_of(second->begin(kKey));
+    const auto charge_all = [&](Conversation& conversation) {
+      for (;;) {
+        const Status status = conversation.charge(*m, 1);
+        // A busy disk may keep the other one waiting; it tries again.
+        if (!status && status.error().code != ErrorCode::kTimeout) return;
+        if (status) ++charged;
+      }
+    };
+    std::thread other([&] { charge_all(b); });
+    charge_all(a);
+    other.join();
+  }
+  // At the end one may have a block reserved when the other is refused.
+  CHECK(charged <= 100);
+  CHECK(charged >= 96);
   CHECK(f.total() == charged);
 }
 
