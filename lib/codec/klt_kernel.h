@@ -2,8 +2,9 @@
 // over the rows of the matrix in their order, each product rounded before it is added, so neither
 // the register width nor the rows done together show in the result.
 //
-// The sources of the variants define ISTHMUS_ISA and the two sizes before they include this; it
-// holds no inline functions, as kernel_table.h explains.
+// The sources of the variants define, before they include this: ISTHMUS_ISA, the bytes of a vector
+// register, how many vectors of columns are kept in registers for one row, and how many rows and
+// vectors when there are several. It holds no inline functions, as kernel_table.h explains.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,10 +14,10 @@
 namespace isthmus::codec::ISTHMUS_ISA {
 namespace {
 
-using Floats = float __attribute__((vector_size(64)));
-using Words = uint32_t __attribute__((vector_size(64)));
-using Halves = uint16_t __attribute__((vector_size(32)));
-constexpr size_t kLanes = 16;
+using Floats = float __attribute__((vector_size(ISTHMUS_VECTOR_BYTES)));
+using Words = uint32_t __attribute__((vector_size(ISTHMUS_VECTOR_BYTES)));
+using Halves = uint16_t __attribute__((vector_size(ISTHMUS_VECTOR_BYTES / 2)));
+constexpr size_t kLanes = ISTHMUS_VECTOR_BYTES / sizeof(float);
 
 // Vectors go by reference: by value, how they are passed would depend on the instruction set.
 void load_bf16(const uint16_t* from, Floats& to) {
@@ -31,11 +32,10 @@ template <size_t Rows, size_t Vectors>
 void tile(const TiledProduct& p, const uint16_t* matrix, size_t row, size_t column) {
   Floats sums[Rows][Vectors] = {};
   for (size_t i = 0; i < p.inner; ++i, matrix += kTileColumns) {
-    Floats weights[Vectors];
-    for (size_t v = 0; v < Vectors; ++v) load_bf16(matrix + v * kLanes, weights[v]);
-    for (size_t r = 0; r < Rows; ++r) {
-      const float x = p.x[(row + r) * p.x_stride + i];
-      for (size_t v = 0; v < Vectors; ++v) sums[r][v] += x * weights[v];
+    for (size_t v = 0; v < Vectors; ++v) {
+      Floats weights;
+      load_bf16(matrix + v * kLanes, weights);
+      for (size_t r = 0; r < Rows; ++r) sums[r][v] += p.x[(row + r) * p.x_stride + i] * weights;
     }
   }
   for (size_t r = 0; r < Rows; ++r) {
@@ -50,7 +50,7 @@ void tile(const TiledProduct& p, const uint16_t* matrix, size_t row, size_t colu
 
 template <size_t Rows>
 void rows_product(const TiledProduct& p, size_t row) {
-  constexpr size_t kVectors = Rows == 1 ? kTileColumns / kLanes : ISTHMUS_TILE_VECTORS;
+  constexpr size_t kVectors = Rows == 1 ? ISTHMUS_ROW_VECTORS : ISTHMUS_TILE_VECTORS;
   for (size_t column = 0; column < p.outputs; column += kVectors * kLanes) {
     const size_t inside = column % kTileColumns;
     const uint16_t* const matrix = p.matrix + (column - inside) * p.inner + inside;
