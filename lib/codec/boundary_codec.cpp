@@ -347,7 +347,7 @@ class BoundaryCodec::Impl {
 };
 
 Result<BoundaryCodec> BoundaryCodec::make(const CodecSpec& spec, size_t width,
-                                          CodecResources resources) {
+                                          const CodecResources& resources) {
   ISTHMUS_TRY(spec.validate());
   if (width == 0 || width > kMaxWidth) {
     return fail(ErrorCode::kUnsupported, "codec: rows of " + std::to_string(width) +

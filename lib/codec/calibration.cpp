@@ -86,7 +86,7 @@ Result<Calibration> Calibration::parse(std::span<const std::byte> bytes) {
     return corrupt("of width " + std::to_string(width) + " has blocks of " + std::to_string(block));
   }
   const size_t values = size_t{width} * block;
-  const size_t expected = kHeaderBytes + 2 * width * sizeof(float) + values * sizeof(uint16_t);
+  const size_t expected = kHeaderBytes + sizeof(float) * 2 * width + values * sizeof(uint16_t);
   if (bytes.size() != expected) {
     return fail(bytes.size() < expected ? ErrorCode::kTruncated : ErrorCode::kCorrupt,
                 "codec: calibration has " + std::to_string(bytes.size()) +
@@ -111,7 +111,8 @@ Result<Calibration> Calibration::load(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return fail(ErrorCode::kNotFound, "codec: cannot open '" + path + "'");
   const auto size = static_cast<std::streamoff>(file.tellg());
-  constexpr std::streamoff kMost = std::streamoff{2} * kMaxWidth * kMaxBlock + 16 * kMaxWidth;
+  constexpr std::streamoff kMost =
+      std::streamoff{2} * kMaxWidth * kMaxBlock + std::streamoff{16} * kMaxWidth;
   if (size < 0) return fail(ErrorCode::kIo, "codec: cannot read '" + path + "'");
   if (size > kMost) {
     return fail(ErrorCode::kTooLarge, "codec: '" + path + "' has " + std::to_string(size) +

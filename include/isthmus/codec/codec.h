@@ -36,7 +36,7 @@ class BoundaryCodec {
   /// spec does not fit the width; kNotFound when it names a calibration that was not given,
   /// kInvalidArgument when that has another width.
   [[nodiscard]] static Result<BoundaryCodec> make(const CodecSpec& spec, size_t width,
-                                                  CodecResources resources = {});
+                                                  const CodecResources& resources = {});
   BoundaryCodec(BoundaryCodec&&) noexcept;
   BoundaryCodec& operator=(BoundaryCodec&&) noexcept;
   ~BoundaryCodec();
