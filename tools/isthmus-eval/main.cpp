@@ -1,0 +1,53 @@
+// isthmus-eval: what a boundary's codec, or the engine's packed numbers, cost in language quality.
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "common/terminal.h"
+#include "options.h"
+#include "report.h"
+#include "settings.h"
+#include "subject.h"
+
+namespace isthmus::tools {
+namespace {
+
+constexpr const char* kTool = "isthmus-eval";
+
+Status write_file(const std::filesystem::path& path, const std::string& text) {
+  if (path.empty()) return {};
+  std::ofstream file(path, std::ios::binary);
+  file << text << std::flush;
+  if (file) return {};
+  return fail(ErrorCode::kIo, "eval: cannot write '" + path.string() + "'");
+}
+
+Status run(const EvalFlags& flags) {
+  ISTHMUS_ASSIGN(const Subject subject, open_subject(flags));
+  ISTHMUS_ASSIGN(const auto results, evaluate_settings(subject, flags));
+  std::fputs((flags.json ? to_json(results) : to_text(results)).c_str(), stdout);
+  ISTHMUS_TRY(write_file(flags.csv, to_csv(results)));
+  return check_output();
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures what compressing a boundary, or a model's weights, costs in quality.",
+               kTool);
+  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
+  EvalFlags flags;
+  declare(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const Status status = run(flags); !status) return report(kTool, status.error());
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace isthmus::tools
+
+int main(int argc, char** argv) {
+  return isthmus::tools::main(argc, argv);
+}

@@ -1,0 +1,34 @@
+// The command line of isthmus-eval.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/engine_flags.h"
+
+namespace isthmus::tools {
+
+struct EvalFlags {
+  std::filesystem::path model;
+  std::filesystem::path text;
+  size_t tokens = 32'768;
+  size_t window = 512;
+  std::vector<int32_t> cuts;  // empty: a tenth of the model's layers
+  int threads = 0;
+  bool json = false;
+  std::filesystem::path csv;
+
+  bool whole = false;  // engine settings instead of specs: every combination of the three
+  std::vector<int32_t> front_bits = {8};
+  std::vector<int32_t> back_bits = {8};
+  std::vector<int32_t> kv_bits = {16};
+};
+
+/// Declares every flag on `app`, bound to `flags`. Parsing refuses values out of range.
+void declare(CLI::App& app, EvalFlags& flags);
+
+}  // namespace isthmus::tools

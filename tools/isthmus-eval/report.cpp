@@ -1,0 +1,112 @@
+#include "report.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace isthmus::tools {
+namespace {
+
+using audit::Interval;
+using audit::Quality;
+using nlohmann::json;
+
+template <typename... Values>
+std::string format(const char* pattern, Values... values) {
+  char line[400];
+  std::snprintf(line, sizeof line, pattern, values...);
+  return line;
+}
+
+double megabytes(uint64_t bytes) {
+  return static_cast<double>(bytes) / 1e6;
+}
+
+// "+0.31 % (-0.02 to +0.64)"
+std::string percent(double change, const std::optional<Interval>& interval) {
+  std::string text = format("%+.2f %%", 100 * change);
+  if (interval) text += format(" (%+.2f to %+.2f)", 100 * interval->low, 100 * interval->high);
+  return text;
+}
+
+// An absent end is an empty field.
+std::string csv_interval(const std::optional<Interval>& interval) {
+  return interval ? format("%.9g,%.9g", interval->low, interval->high) : ",";
+}
+
+json json_interval(const std::optional<Interval>& interval) {
+  return interval ? json{interval->low, interval->high} : json();
+}
+
+void add_quality(json& object, const Quality& quality) {
+  object["predictions"] = quality.predictions;
+  object["perplexity"] = quality.perplexity;
+  object["change"] = quality.change;
+  object["change_interval"] = json_interval(quality.change_interval);
+  object["kl_nats"] = quality.kl_nats;
+  object["top1_flips"] = quality.top1_flips;
+}
+
+}  // namespace
+
+std::string to_text(const std::vector<SettingResult>& results) {
+  std::string text;
+  if (!results.empty()) {
+    const Quality& quality = results.front().quality;
+    text = format("exact engine: perplexity %.4f of %zu tokens\n\n", quality.perplexity_reference,
+                  quality.predictions);
+  }
+  text +=
+      "cut  front back KV bits  perplexity  change (95 %)               KL nats   flips   "
+      "front MB  back MB   both MB  KV B/token\n";
+  for (const SettingResult& r : results) {
+    text += format(
+        "%3d  %5d %4d %7d  %10.4f  %-26s %8.6f  %5.2f %%  %8.2f %8.2f  %8.2f  %10llu\n",
+        r.setting.cut, r.setting.front_bits, r.setting.back_bits, r.setting.kv_bits,
+        r.quality.perplexity, percent(r.quality.change, r.quality.change_interval).c_str(),
+        r.quality.kl_nats, 100 * r.quality.top1_flips, megabytes(r.front.weight_bytes),
+        megabytes(r.back.weight_bytes), megabytes(r.front.weight_bytes + r.back.weight_bytes),
+        static_cast<unsigned long long>(r.front.kv_bytes_per_token + r.back.kv_bytes_per_token));
+  }
+  return text;
+}
+
+std::string to_csv(const std::vector<SettingResult>& results) {
+  std::string text =
+      "cut,front_bits,back_bits,kv_bits,predictions,perplexity,perplexity_exact,change,change_low,"
+      "change_high,kl_nats,top1_flips,front_weight_bytes,back_weight_bytes,"
+      "front_kv_bytes_per_token,back_kv_bytes_per_token\n";
+  for (const SettingResult& r : results) {
+    const Quality& q = r.quality;
+    text += format("%d,%d,%d,%d,%zu,%.9g,%.9g,%.9g,%s,%.9g,%.9g,%llu,%llu,%llu,%llu\n",
+                   r.setting.cut, r.setting.front_bits, r.setting.back_bits, r.setting.kv_bits,
+                   q.predictions, q.perplexity, q.perplexity_reference, q.change,
+                   csv_interval(q.change_interval).c_str(), q.kl_nats, q.top1_flips,
+                   static_cast<unsigned long long>(r.front.weight_bytes),
+                   static_cast<unsigned long long>(r.back.weight_bytes),
+                   static_cast<unsigned long long>(r.front.kv_bytes_per_token),
+                   static_cast<unsigned long long>(r.back.kv_bytes_per_token));
+  }
+  return text;
+}
+
+std::string to_json(const std::vector<SettingResult>& results) {
+  json list = json::array();
+  for (const SettingResult& r : results) {
+    json object = {{"cut", r.setting.cut},
+                   {"front_bits", r.setting.front_bits},
+                   {"back_bits", r.setting.back_bits},
+                   {"kv_bits", r.setting.kv_bits},
+                   {"perplexity_exact", r.quality.perplexity_reference},
+                   {"front_weight_bytes", r.front.weight_bytes},
+                   {"back_weight_bytes", r.back.weight_bytes},
+                   {"front_kv_bytes_per_token", r.front.kv_bytes_per_token},
+                   {"back_kv_bytes_per_token", r.back.kv_bytes_per_token}};
+    add_quality(object, r.quality);
+    list.push_back(std::move(object));
+  }
+  return list.dump(1) + "\n";
+}
+
+}  // namespace isthmus::tools

@@ -1,0 +1,55 @@
+#include "subject.h"
+
+#include <isthmus/text/tokenizer.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "common/terminal.h"
+
+namespace isthmus::tools {
+namespace {
+
+Result<std::string> read_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(ErrorCode::kNotFound, "eval: cannot open '" + path.string() + "'");
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (file.bad()) return fail(ErrorCode::kIo, "eval: cannot read '" + path.string() + "'");
+  return text;
+}
+
+}  // namespace
+
+Result<Subject> open_subject(const EvalFlags& flags) {
+  Subject subject{.cuts = flags.cuts};
+  ISTHMUS_ASSIGN(subject.file, model::ModelFile::open(flags.model));
+  const int32_t layers = subject.layer_count();
+  if (subject.cuts.empty()) subject.cuts = {std::max(1, layers / 10)};
+  for (const int32_t cut : subject.cuts) {
+    if (cut > layers) {
+      return fail(ErrorCode::kInvalidArgument, "eval: cut is " + std::to_string(cut) +
+                                                   ", the model has " + std::to_string(layers) +
+                                                   " layers");
+    }
+  }
+  ISTHMUS_ASSIGN(const auto tokenizer, text::Tokenizer::make(subject.file->tokenizer()));
+  ISTHMUS_ASSIGN(const std::string text, read_text(flags.text));
+  ISTHMUS_ASSIGN(subject.text, audit::make_windows(text, tokenizer, flags.window, flags.tokens));
+  return subject;
+}
+
+Result<std::unique_ptr<engine::Engine>> load_layers(const Subject& subject,
+                                                    engine::LayerWindow layers, ThreadPool& pool,
+                                                    const engine::CpuEngineOptions& options) {
+  model::Part part;
+  if (layers.count() > 0) part.layers.emplace_back(layers.first, layers.end);
+  part.embedding = layers.first == 0;
+  part.head = layers.end == subject.layer_count();
+  ProgressBar bar("loading");
+  return engine::load_cpu_engine(subject.file, part, pool, options,
+                                 [&bar](double fraction) { bar.update(fraction); });
+}
+
+}  // namespace isthmus::tools
