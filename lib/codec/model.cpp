@@ -10,6 +10,7 @@ namespace {
 
 // Symbols of a table at most; the wider a distribution, the more low bits are sent as they are.
 constexpr int kMostSymbols = 120;
+constexpr double kMostOnASide = 60;
 // A code whose probability is below this is not worth its place in a table.
 constexpr double kLeastProbability = 0.5 / (1U << FrequencyTable::kBits);
 constexpr double kEscapeProbability = 1.0 / (1U << FrequencyTable::kBits);
@@ -135,7 +136,7 @@ struct CodeTable::Parts {
       }
       return;
     }
-    while (std::ldexp(8 * ratio, -static_cast<int>(low_bits)) > kMostSymbols / 2) ++low_bits;
+    while (std::ldexp(8 * ratio, -static_cast<int>(low_bits)) > kMostOnASide) ++low_bits;
     const int width = 1 << low_bits;
     const auto symbol_mass = [&](int high) { return mass(high * width, (high + 1) * width); };
     last = 1;

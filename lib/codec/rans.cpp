@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <numeric>
 
 namespace isthmus::codec {
@@ -16,7 +17,8 @@ std::vector<uint32_t> frequencies(std::span<const double> weights) {
   std::vector<uint32_t> result(weights.size());
   int64_t left = kTotal;
   for (size_t i = 0; i < weights.size(); ++i) {
-    result[i] = std::max<uint32_t>(1, static_cast<uint32_t>(weights[i] / sum * kTotal + 0.5));
+    result[i] =
+        std::max<uint32_t>(1, static_cast<uint32_t>(std::floor(weights[i] / sum * kTotal + 0.5)));
     left -= result[i];
   }
   while (left != 0) {

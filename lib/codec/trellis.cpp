@@ -121,13 +121,15 @@ std::vector<float> sample(const Distribution& distribution, double ratio) {
   constexpr size_t kHalf = 2048;
   std::vector<std::pair<double, float>> keyed;
   for (size_t i = 0; i < 2 * kHalf; ++i) {
-    const double p = 0.5 * (static_cast<double>(i / 2) + 0.5) / kHalf;
+    const size_t pair = i / 2;
+    const double p = 0.5 * (static_cast<double>(pair) + 0.5) / kHalf;
     const double value = ratio * distribution.quantile(p) * (i % 2 == 0 ? 1 : -1);
     keyed.emplace_back(counter_uniform(0, i), static_cast<float>(value));
   }
   std::sort(keyed.begin(), keyed.end());
-  std::vector<float> values;
-  for (const auto& [key, value] : keyed) values.push_back(value);
+  std::vector<float> values(keyed.size());
+  std::transform(keyed.begin(), keyed.end(), values.begin(),
+                 [](const auto& entry) { return entry.second; });
   return values;
 }
 

@@ -79,7 +79,7 @@ Matrix boundary(size_t rows, size_t width) {
 Matrix correlated(size_t rows, size_t width) {
   Matrix m = boundary(rows, width);
   for (size_t r = 0; r < rows; ++r)
-    for (size_t i = 1; i < width; ++i) m.row(r)[i] += 0.9F * m.row(r)[i - 1];
+    for (size_t i = 1; i < width; ++i) m.row(r)[i] += 0.7F * m.row(r)[i - 1];
   return m;
 }
 
@@ -171,10 +171,10 @@ void run_quantizer(const char* stage, const RowQuantizer& quantizer, const Matri
   run_transform(
       stage, rows,
       [&](Matrix& work) {
-        for (size_t r = 0; r < kRows; ++r) quantizer.quantize(work.row(r), nullptr, coded[r]);
+        for (size_t r = 0; r < kRows; ++r) must(quantizer.quantize(work.row(r), nullptr, coded[r]));
       },
       [&](Matrix& work) {
-        for (size_t r = 0; r < kRows; ++r) quantizer.reconstruct(coded[r], work.row(r));
+        for (size_t r = 0; r < kRows; ++r) must(quantizer.reconstruct(coded[r], work.row(r)));
       });
   CodedRow read = coded[0];
   std::vector<std::vector<std::byte>> messages(kRows);
