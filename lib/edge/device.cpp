@@ -110,6 +110,9 @@ const model::ModelConfig& Device::config() const {
 const text::Tokenizer& Device::tokenizer() const {
   return impl_->tokenizer;
 }
+engine::EngineInfo Device::engine_info() const {
+  return impl_->engine->info();
+}
 text::ChatFormat Device::chat_format() const {
   return impl_->chat->format();
 }

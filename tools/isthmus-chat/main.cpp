@@ -30,8 +30,8 @@ void interrupt(int) {
 /// One conversation on the terminal or in a pipe.
 class Chat {
  public:
-  Chat(edge::Session& session, const ChatFlags& flags, double load_s)
-      : session_(session), flags_(flags), load_s_(load_s) {}
+  Chat(edge::Session& session, const ChatFlags& flags, const RunFigures& figures)
+      : session_(session), flags_(flags), figures_(figures) {}
 
   Status say(const std::string& text) {
     std::vector<text::ChatMessage> messages;
@@ -48,9 +48,10 @@ class Chat {
                      return interrupted == 0;
                    }));
     first_ = first_ && reply.token_ids.empty();
+    figures_.seed = options.sampling.seed;
+    figures_.peak_resident_mb = peak_resident_mb();
     if (flags_.json) {
-      std::printf("%s\n",
-                  to_json(reply, {options.sampling.seed, load_s_, peak_resident_mb()}).c_str());
+      std::printf("%s\n", to_json(reply, figures_).c_str());
     } else {
       std::printf("\n");
       std::fflush(stdout);
@@ -94,7 +95,7 @@ class Chat {
 
   edge::Session& session_;
   const ChatFlags& flags_;
-  double load_s_;
+  RunFigures figures_;
   bool first_ = true;
 };
 
@@ -112,7 +113,10 @@ Status run(const ChatFlags& flags) {
   const double load_s = seconds_between(start, clock.now());
   ISTHMUS_ASSIGN(edge::Session session, device->open_session(session_settings));
 
-  Chat chat(session, flags, load_s);
+  RunFigures figures;
+  figures.load_s = load_s;
+  figures.weight_mb = static_cast<double>(device->engine_info().weight_bytes) / 1e6;
+  Chat chat(session, flags, figures);
   ISTHMUS_TRY(flags.prompt ? chat.say(*flags.prompt) : chat.converse());
   return check_output();
 }

@@ -28,6 +28,7 @@ std::string to_json(const edge::Reply& reply, const RunFigures& run) {
       {"steps", reply.steps},
       {"seed", run.seed},
       {"load_s", run.load_s},
+      {"weight_mb", run.weight_mb},
       {"peak_resident_mb", run.peak_resident_mb},
       {"time_s",
        {{"device", reply.time_s.device},

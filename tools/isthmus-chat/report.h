@@ -12,6 +12,7 @@ namespace isthmus::tools {
 struct RunFigures {
   uint64_t seed = 0;
   double load_s = 0;
+  double weight_mb = 0;  ///< of the layers that run here, packed
   double peak_resident_mb = 0;
 };
 

@@ -103,10 +103,11 @@ Status run(const ServerFlags& flags) {
   std::printf("%s\n", listener.address().to_string().c_str());
   std::fflush(stdout);
   spdlog::info(
-      "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f}",
+      "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f} "
+      "weight_mb={:.1f}",
       engine->info().device, engine->info().precision, pool.thread_count(),
       file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens,
-      seconds_between(start, clock.now()));
+      seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6);
 
   server::SessionHost host(*engine, flags.limits, clock, log_event);
   ISTHMUS_TRY(server::serve(listener, host, flags.limits, clock, stop_requested));

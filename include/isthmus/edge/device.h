@@ -135,6 +135,8 @@ class Device {
   [[nodiscard]] const model::ModelConfig& config() const;
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
   [[nodiscard]] text::ChatFormat chat_format() const;
+  /// Precision and memory of what runs here.
+  [[nodiscard]] engine::EngineInfo engine_info() const;
 
  private:
   friend class Session;
