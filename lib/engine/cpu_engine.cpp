@@ -26,6 +26,18 @@ kernels::KvFormat kv_format(const CpuEngineOptions& options) {
   return options.kv_bits == KvBits::k16 ? kernels::KvFormat::kF16 : kernels::KvFormat::kInt8;
 }
 
+const char* name_of(Precision precision) {
+  switch (precision) {
+    case Precision::kExact:
+      return "exact";
+    case Precision::kFine:
+      return "fine";
+    case Precision::kFast:
+      return "fast";
+  }
+  return "";
+}
+
 class CpuEngine final : public Engine {
  public:
   CpuEngine(std::shared_ptr<const model::ModelFile> file, model::Part part,
@@ -36,14 +48,15 @@ class CpuEngine final : public Engine {
         precision_(options.precision),
         kv_format_(kv_format(options)),
         weights_(std::move(weights)),
-        layers_(file_->config(), weights_, kv_format_, kernels, pool) {}
+        layers_(file_->config(), weights_, {kv_format_, options.precision == Precision::kFine},
+                kernels, pool) {}
 
   const model::ModelConfig& config() const override { return file_->config(); }
   const model::Part& part() const override { return part_; }
   EngineInfo info() const override {
     EngineInfo info;
     info.device = "cpu";
-    info.precision = precision_ == Precision::kExact ? "exact" : "fast";
+    info.precision = name_of(precision_);
     info.weight_bytes = weights_.memory.size();
     info.kv_bytes_per_token_and_layer = CpuCache::bytes_per_position(config(), kv_format_);
     return info;

@@ -29,11 +29,10 @@ void turn(const std::vector<float>& angles, int32_t position, float* rotation) {
 }  // namespace
 
 CpuLayers::CpuLayers(const model::ModelConfig& config, const CpuWeights& weights,
-                     kernels::KvFormat kv_format, const kernels::KernelTable& kernels,
-                     ThreadPool& pool)
+                     const Numbers& numbers, const kernels::KernelTable& kernels, ThreadPool& pool)
     : config_(config),
       weights_(weights),
-      kv_format_(kv_format),
+      numbers_(numbers),
       kernels_(kernels),
       pool_(pool),
       hidden_(static_cast<size_t>(config.hidden_size)),
@@ -187,19 +186,28 @@ void CpuLayers::multiply(const std::vector<float>& x, const Linear& linear, cons
 kernels::QuantizedRows CpuLayers::quantize(const std::vector<float>& x, size_t inputs) {
   const size_t groups = group_count(inputs);
   const size_t all = active_.size() * groups;
-  codes_.resize(all * kernels::kPackedGroup);
+  const auto make_plane = [all](PlaneMemory& memory) -> kernels::CodePlane {
+    memory.codes.resize(all * kernels::kPackedGroup);
+    memory.half_sums.resize(2 * all);
+    return {memory.codes.data(), memory.half_sums.data()};
+  };
+  const auto from_group = [](const kernels::CodePlane& plane, size_t group) -> kernels::CodePlane {
+    if (plane.codes == nullptr) return {};
+    return {plane.codes + group * kernels::kPackedGroup, plane.half_sums + 2 * group};
+  };
   scales_.resize(all);
   sums_.resize(all);
-  half_sums_.resize(2 * all);
+  kernels::QuantizedRows rows{make_plane(coarse_), {}, scales_.data(), sums_.data()};
+  if (numbers_.two_bytes) rows.fine = make_plane(fine_);
   pool_.parallel_for(active_.size(), kRowGrain, [&](size_t begin, size_t end) {
     for (size_t a = begin; a < end; ++a) {
       const size_t at = a * groups;
       kernels_.quantize(x.data() + a * inputs, inputs,
-                        {codes_.data() + at * kernels::kPackedGroup, scales_.data() + at,
-                         sums_.data() + at, half_sums_.data() + 2 * at});
+                        {from_group(rows.coarse, at), from_group(rows.fine, at), rows.scales + at,
+                         rows.sums + at});
     }
   });
-  return {codes_.data(), scales_.data(), sums_.data(), half_sums_.data()};
+  return rows;
 }
 
 /// Norms and rotates every head of q and k, and writes k and v to the caches.
@@ -216,7 +224,7 @@ void CpuLayers::store_keys_and_rotate(const LayerWeights& weights, int32_t layer
       for (size_t i = 0; i < kv_size_; i += head_size_) shape_head(k + i, weights.k_norm, rotation);
       const Row& row = *active_[a].row;
       for (size_t i = 0; i < kv_size_; i += head_size_) {
-        kernels_.store_kv(kv_format_, row.cache->head(layer, i / head_size_), head_size_,
+        kernels_.store_kv(numbers_.cache, row.cache->head(layer, i / head_size_), head_size_,
                           static_cast<size_t>(row.position), k + i, v + i);
       }
     }
@@ -236,7 +244,7 @@ void CpuLayers::attend(int32_t layer) {
   mixed_.resize(active_.size() * q_size_);
   const auto kv_heads = static_cast<size_t>(config_.kv_head_count);
   kernels::Attention shared;
-  shared.format = kv_format_;
+  shared.format = numbers_.cache;
   shared.head_size = head_size_;
   shared.query_stride = q_size_ + 2 * kv_size_;
   shared.out_stride = q_size_;

@@ -23,13 +23,19 @@ struct Row {
   Output output_kind = Output::kHidden;
 };
 
+/// How numbers that are no weights are kept.
+struct Numbers {
+  kernels::KvFormat cache = kernels::KvFormat::kF32;
+  bool two_bytes = false;  ///< activations in front of packed weights, else one
+};
+
 /// Computes layers. Each row's numbers come out of that row and its cache alone, in one fixed
 /// order. Rows of one sequence must come with increasing positions. Borrows everything; one call at
 /// a time.
 class CpuLayers {
  public:
-  CpuLayers(const model::ModelConfig& config, const CpuWeights& weights,
-            kernels::KvFormat kv_format, const kernels::KernelTable& kernels, ThreadPool& pool);
+  CpuLayers(const model::ModelConfig& config, const CpuWeights& weights, const Numbers& numbers,
+            const kernels::KernelTable& kernels, ThreadPool& pool);
 
   /// Takes every row through its window, all rows layer by layer together: a row joins at its
   /// window's first layer and leaves at its end. Keys and values are written to the caches.
@@ -61,7 +67,7 @@ class CpuLayers {
 
   const model::ModelConfig& config_;
   const CpuWeights& weights_;
-  const kernels::KvFormat kv_format_;
+  const Numbers numbers_;
   const kernels::KernelTable& kernels_;
   ThreadPool& pool_;
 
@@ -92,10 +98,14 @@ class CpuLayers {
   std::vector<float> delta_;                // [A, D] or [A, V]
   std::vector<std::vector<float>> scores_;  // one buffer per thread
   // One matrix as bytes, see kernels::QuantizedRows.
-  std::vector<int8_t> codes_;
+  struct PlaneMemory {
+    std::vector<int8_t> codes;
+    std::vector<int32_t> half_sums;
+  };
+  PlaneMemory coarse_;
+  PlaneMemory fine_;
   std::vector<float> scales_;
   std::vector<float> sums_;
-  std::vector<int32_t> half_sums_;
 };
 
 }  // namespace isthmus::engine

@@ -61,21 +61,21 @@ inline Vector to_float(IntVector v) {
 }
 
 // One number per byte of a vector of codes: kVectorLanes outputs by four inputs.
-constexpr size_t kCodes = 4 * kVectorLanes;
-using Codes = int8_t __attribute__((vector_size(kCodes)));
-using Shorts = int16_t __attribute__((vector_size(2 * kCodes)));
-using Words = int32_t __attribute__((vector_size(4 * kCodes)));
+constexpr size_t kBytes = 4 * kVectorLanes;
+using Bytes = int8_t __attribute__((vector_size(kBytes)));
+using Shorts = int16_t __attribute__((vector_size(2 * kBytes)));
+using Words = int32_t __attribute__((vector_size(4 * kBytes)));
 
 /// Four activations, once for every output.
 inline Shorts repeat_four(const int8_t* four) {
   Shorts all;
-  for (size_t i = 0; i < kCodes; ++i) all[i] = four[i % 4];
+  for (size_t i = 0; i < kBytes; ++i) all[i] = four[i % 4];
   return all;
 }
 
 /// Adds the four inputs of each output.
 inline IntVector add_inputs(Words products) {
-  int32_t all[kCodes];
+  int32_t all[kBytes];
   __builtin_memcpy(all, &products, sizeof products);
   IntVector sums;
   for (size_t n = 0; n < kVectorLanes; ++n) {
@@ -92,7 +92,7 @@ inline void dot_nibbles(const uint8_t* codes, const int8_t* x, size_t x_stride,
   for (size_t r = 0; r < Rows; ++r) {
     Shorts products = {};
     for (size_t q = 0; q < 4; ++q) {
-      Codes both;
+      Bytes both;
       __builtin_memcpy(&both, codes + 64 * q, sizeof both);
       const int8_t* four = x + r * x_stride + 4 * q;
       products += __builtin_convertvector(both & 0x0F, Shorts) * repeat_four(four);
@@ -109,7 +109,7 @@ inline void dot_bytes(const uint8_t* codes, const int8_t* x, size_t x_stride,
   for (size_t r = 0; r < Rows; ++r) {
     Words products = {};
     for (size_t q = 0; q < 4; ++q) {
-      Codes weights;
+      Bytes weights;
       __builtin_memcpy(&weights, codes + 64 * q, sizeof weights);
       const Shorts one =
           __builtin_convertvector(weights, Shorts) * repeat_four(x + r * x_stride + 4 * q);

@@ -8,18 +8,36 @@
 namespace isthmus::kernels::ISTHMUS_ISA {
 namespace {
 
-/// Sixteen codes, and their sum.
-inline int32_t quantize_half(const Lanes& x, float factor, int8_t* codes) {
-  Lanes scaled = multiply(x, broadcast(factor));
-  IntVector sum = {};
+/// The nearest integers.
+inline IntVector rounded(Vector v) {
+  return (IntVector)(v + kRound) - __builtin_bit_cast(int32_t, kRound);
+}
+
+/// Sixteen codes in one byte or two, and their sum.
+template <bool Fine>
+inline int32_t quantize_half(const Lanes& x, float factor, CodePlane coarse, CodePlane fine,
+                             size_t half) {
+  const Lanes scaled = multiply(x, broadcast(factor));
+  IntVector coarse_sum = {};
+  IntVector fine_sum = {};
   ISTHMUS_UNROLL
   for (size_t p = 0; p < kParts; ++p) {
-    const Vector rounded = scaled.part[p] + kRound;
-    const IntVector integers = (IntVector)rounded - __builtin_bit_cast(int32_t, kRound);
-    store_bytes(integers, codes + p * kVectorLanes);
-    sum += integers;
+    const size_t at = half * kLanes + p * kVectorLanes;
+    IntVector codes = rounded(scaled.part[p]);
+    if constexpr (Fine) {
+      const IntVector high = rounded(to_float(codes) * (1.0F / kCoarseStep));
+      const IntVector low = codes - high * kCoarseStep;
+      store_bytes(low, fine.codes + at);
+      fine_sum += low;
+      codes = high;
+    }
+    store_bytes(codes, coarse.codes + at);
+    coarse_sum += codes;
   }
-  return sum_lanes(sum);
+  coarse.half_sums[half] = sum_lanes(coarse_sum);
+  if constexpr (!Fine) return coarse.half_sums[half];
+  fine.half_sums[half] = sum_lanes(fine_sum);
+  return coarse.half_sums[half] * kCoarseStep + fine.half_sums[half];
 }
 
 inline Vector magnitudes(Vector v) {
@@ -31,33 +49,40 @@ inline Vector larger(Vector a, Vector b) {
 }
 
 /// One group of 32.
-inline void quantize_group(const float* x, int8_t* codes, float* scale, float* sum,
-                           int32_t* half_sums) {
+template <bool Fine>
+inline void quantize_group(const float* x, const QuantizedRows& row, size_t g) {
   const Lanes halves[2] = {load(x), load(x + kLanes)};
   Vector largest = {};
   for (const Lanes& half : halves) {
     ISTHMUS_UNROLL
     for (size_t p = 0; p < kParts; ++p) largest = larger(magnitudes(half.part[p]), largest);
   }
+  constexpr float kTopCode = 127 * (Fine ? kCoarseStep : 1);
   const float top = largest_lane(largest);
-  const float factor = top < kSmallest ? 0 : 127 / top;
-  *scale = top < kSmallest ? 0 : top / 127;
-  half_sums[0] = quantize_half(halves[0], factor, codes);
-  half_sums[1] = quantize_half(halves[1], factor, codes + kLanes);
-  *sum = *scale * static_cast<float>(half_sums[0] + half_sums[1]);
+  const float factor = top < kSmallest ? 0 : kTopCode / top;
+  const float scale = top < kSmallest ? 0 : top / kTopCode;
+  const int32_t first = quantize_half<Fine>(halves[0], factor, row.coarse, row.fine, 2 * g);
+  const int32_t second = quantize_half<Fine>(halves[1], factor, row.coarse, row.fine, 2 * g + 1);
+  row.scales[g] = scale;
+  row.sums[g] = scale * static_cast<float>(first + second);
 }
 
-void quantize(const float* x, size_t size, const QuantizedRows& row) {
+template <bool Fine>
+inline void quantize_row(const float* x, size_t size, const QuantizedRows& row) {
   const size_t whole = size / kPackedGroup;
-  for (size_t g = 0; g < whole; ++g) {
-    quantize_group(x + g * kPackedGroup, row.codes + g * kPackedGroup, row.scales + g, row.sums + g,
-                   row.half_sums + 2 * g);
-  }
+  for (size_t g = 0; g < whole; ++g) quantize_group<Fine>(x + g * kPackedGroup, row, g);
   if (const size_t rest = size % kPackedGroup; rest > 0) {
     float padded[kPackedGroup] = {};
     __builtin_memcpy(padded, x + whole * kPackedGroup, rest * sizeof(float));
-    quantize_group(padded, row.codes + whole * kPackedGroup, row.scales + whole, row.sums + whole,
-                   row.half_sums + 2 * whole);
+    quantize_group<Fine>(padded, row, whole);
+  }
+}
+
+void quantize(const float* x, size_t size, const QuantizedRows& row) {
+  if (row.fine.codes == nullptr) {
+    quantize_row<false>(x, size, row);
+  } else {
+    quantize_row<true>(x, size, row);
   }
 }
 
@@ -82,68 +107,89 @@ struct Layout {
   }
 };
 
-/// Rows of activations.
-struct RowPointers {
+/// One byte of `Rows` rows, from a group on.
+struct Codes {
   const int8_t* codes;
-  const float* scales;
-  const float* sums;
   const int32_t* half_sums;
-  size_t groups;
+  size_t groups;  // of a row
 };
 
-/// What group `g` of one part of a block adds to the outputs of each row.
+/// Integer dot products of 32 inputs, or of 16.
 template <typename L, size_t Rows>
-inline void add_group(const uint8_t* group, size_t part, const RowPointers& x, size_t g,
-                      Vector (&outputs)[Rows]) {
+inline void dot_group(const uint8_t* weights, const Codes& x, IntVector (&dots)[Rows]) {
   const size_t stride = x.groups * kPackedGroup;
-  const int8_t* codes = x.codes + g * kPackedGroup;
-  const uint8_t* weights = group + L::kCodes + part * kVectorLanes * 4;
-  const int32_t* half_sums = x.half_sums + 2 * g;
-  Vector products[Rows];
-  const Vector scale = L::scales(group, 0, part);
-  if constexpr (L::kFormat.half_groups) {
-    IntVector first[Rows] = {};
-    IntVector second[Rows] = {};
-    dot_bytes<Rows>(weights, codes, stride, half_sums, 2 * x.groups, first);
-    dot_bytes<Rows>(weights + 256, codes + 16, stride, half_sums + 1, 2 * x.groups, second);
-    const Vector second_scale = L::scales(group, 1, part);
+  if constexpr (L::kFormat.nibbles) {
+    dot_nibbles<Rows>(weights, x.codes, stride, dots);
+    if constexpr (L::kFormat.offsets) return;
     ISTHMUS_UNROLL
     for (size_t r = 0; r < Rows; ++r) {
-      products[r] = to_float(first[r]) * scale + to_float(second[r]) * second_scale;
+      const int32_t* sums = x.half_sums + 2 * r * x.groups;
+      dots[r] -= 8 * (sums[0] + sums[1]);
     }
   } else {
-    IntVector dots[Rows] = {};
-    if constexpr (L::kFormat.nibbles) {
-      dot_nibbles<Rows>(weights, codes, stride, dots);
-    } else {
-      dot_bytes<Rows>(weights, codes, stride, half_sums, 2 * x.groups, dots);
-      dot_bytes<Rows>(weights + 256, codes + 16, stride, half_sums + 1, 2 * x.groups, dots);
-    }
+    dot_bytes<Rows>(weights, x.codes, stride, x.half_sums, 2 * x.groups, dots);
+    if constexpr (L::kFormat.half_groups) return;
+    dot_bytes<Rows>(weights + 256, x.codes + 16, stride, x.half_sums + 1, 2 * x.groups, dots);
+  }
+}
+
+/// The dot products as float, both bytes taken together.
+template <typename L, bool Fine, size_t Rows>
+inline void float_dots(const uint8_t* weights, const Codes& coarse, const Codes& fine,
+                       Vector (&products)[Rows]) {
+  IntVector dots[Rows] = {};
+  dot_group<L>(weights, coarse, dots);
+  if constexpr (Fine) {
+    IntVector fine_dots[Rows] = {};
+    dot_group<L>(weights, fine, fine_dots);
     ISTHMUS_UNROLL
-    for (size_t r = 0; r < Rows; ++r) {
-      if constexpr (L::kFormat.nibbles && !L::kFormat.offsets) {
-        const int32_t* sums = half_sums + 2 * r * x.groups;
-        dots[r] -= 8 * (sums[0] + sums[1]);
-      }
-      products[r] = to_float(dots[r]) * scale;
-    }
+    for (size_t r = 0; r < Rows; ++r) dots[r] = dots[r] * kCoarseStep + fine_dots[r];
+  }
+  ISTHMUS_UNROLL
+  for (size_t r = 0; r < Rows; ++r) products[r] = to_float(dots[r]);
+}
+
+inline Codes second_half(const Codes& x) {
+  return {x.codes + 16, x.half_sums + 1, x.groups};
+}
+
+/// What group `g` of one part of a block adds to the outputs of each row from `row` up.
+template <typename L, bool Fine, size_t Rows>
+inline void add_group(const PackedProduct& p, const uint8_t* group, size_t part, size_t row,
+                      size_t g, Vector (&outputs)[Rows]) {
+  const uint8_t* weights = group + L::kCodes + part * kVectorLanes * 4;
+  const size_t at = row * p.groups + g;
+  const Codes coarse = {p.x.coarse.codes + at * kPackedGroup, p.x.coarse.half_sums + 2 * at,
+                        p.groups};
+  Codes fine = coarse;
+  if constexpr (Fine) {
+    fine = {p.x.fine.codes + at * kPackedGroup, p.x.fine.half_sums + 2 * at, p.groups};
+  }
+  Vector products[Rows];
+  float_dots<L, Fine>(weights, coarse, fine, products);
+  const Vector scale = L::scales(group, 0, part);
+  ISTHMUS_UNROLL
+  for (size_t r = 0; r < Rows; ++r) products[r] *= scale;
+  if constexpr (L::kFormat.half_groups) {
+    Vector second[Rows];
+    float_dots<L, Fine>(weights + 256, second_half(coarse), second_half(fine), second);
+    const Vector second_scale = L::scales(group, 1, part);
+    ISTHMUS_UNROLL
+    for (size_t r = 0; r < Rows; ++r) products[r] += second[r] * second_scale;
   }
   ISTHMUS_UNROLL
   for (size_t r = 0; r < Rows; ++r) {
-    const size_t at = r * x.groups + g;
-    Vector sum = products[r] * x.scales[at];
+    Vector sum = products[r] * p.x.scales[at + r * p.groups];
     if constexpr (L::kFormat.offsets) {
-      sum += L::scales(group, L::kScaleRows - 1, part) * x.sums[at];
+      sum += L::scales(group, L::kScaleRows - 1, part) * p.x.sums[at + r * p.groups];
     }
     outputs[r] += sum;
   }
 }
 
 /// One block of outputs for `Rows` rows from `row` up.
-template <typename L, size_t Rows>
+template <typename L, bool Fine, size_t Rows>
 inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row, size_t output) {
-  const RowPointers x = {p.x.codes + row * p.groups * kPackedGroup, p.x.scales + row * p.groups,
-                         p.x.sums + row * p.groups, p.x.half_sums + row * p.groups * 2, p.groups};
   float results[Rows][kPackedOutputs];
   for (size_t part = 0; part < kParts; ++part) {
     Vector outputs[Rows] = {};
@@ -154,7 +200,7 @@ inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row
           __builtin_prefetch(group + kAhead + line);
         }
       }
-      add_group<L, Rows>(group, part, x, g, outputs);
+      add_group<L, Fine>(p, group, part, row, g, outputs);
     }
     for (size_t r = 0; r < Rows; ++r) {
       __builtin_memcpy(results[r] + part * kVectorLanes, &outputs[r], sizeof(Vector));
@@ -169,23 +215,32 @@ inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row
   }
 }
 
-template <typename L>
-void packed_blocks(const PackedProduct& p) {
+template <typename L, bool Fine>
+void packed_rows(const PackedProduct& p) {
   for (size_t b = p.first_block; b < p.end_block; ++b) {
     const auto* block =
         reinterpret_cast<const uint8_t*>(p.blocks) + b * p.groups * L::kFormat.group_bytes();
     const size_t output = b * kPackedOutputs;
     size_t row = 0;
     for (; row + ISTHMUS_PACKED_ROWS <= p.rows; row += ISTHMUS_PACKED_ROWS) {
-      packed_tile<L, ISTHMUS_PACKED_ROWS>(p, block, row, output);
+      packed_tile<L, Fine, ISTHMUS_PACKED_ROWS>(p, block, row, output);
     }
     for (; ISTHMUS_PACKED_ROWS > 4 && row + 4 <= p.rows; row += 4) {
-      packed_tile<L, 4>(p, block, row, output);
+      packed_tile<L, Fine, 4>(p, block, row, output);
     }
     for (; ISTHMUS_PACKED_ROWS > 2 && row + 2 <= p.rows; row += 2) {
-      packed_tile<L, 2>(p, block, row, output);
+      packed_tile<L, Fine, 2>(p, block, row, output);
     }
-    for (; row < p.rows; ++row) packed_tile<L, 1>(p, block, row, output);
+    for (; row < p.rows; ++row) packed_tile<L, Fine, 1>(p, block, row, output);
+  }
+}
+
+template <typename L>
+void packed_blocks(const PackedProduct& p) {
+  if (p.x.fine.codes == nullptr) {
+    packed_rows<L, false>(p);
+  } else {
+    packed_rows<L, true>(p);
   }
 }
 

@@ -2,12 +2,24 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 
 namespace isthmus::tools {
 
+namespace {
+
+std::optional<engine::Precision> find_precision(const std::string& name) {
+  if (name == "exact") return engine::Precision::kExact;
+  if (name == "fine") return engine::Precision::kFine;
+  if (name == "fast") return engine::Precision::kFast;
+  return std::nullopt;
+}
+
+}  // namespace
+
 engine::CpuEngineOptions EngineFlags::options() const {
   engine::CpuEngineOptions options;
-  options.precision = precision == "exact" ? engine::Precision::kExact : engine::Precision::kFast;
+  options.precision = *find_precision(precision);
   options.kv_bits = kv_bits == 8 ? engine::KvBits::k8 : engine::KvBits::k16;
   options.weights.ranges = {{{0, std::numeric_limits<int32_t>::max()}, weight_bits}};
   options.weights.head_bits = weight_bits;
@@ -16,25 +28,25 @@ engine::CpuEngineOptions EngineFlags::options() const {
 
 void declare_precision(CLI::App& app, EngineFlags& flags) {
   app.add_option("--precision", flags.precision,
-                 "fast (packed weights, activations as bytes) or exact (float)")
-      ->check(CLI::IsMember({"fast", "exact"}))
+                 "fast (packed weights, activations in one byte), fine (in two) or exact (float)")
+      ->check(CLI::IsMember({"fast", "fine", "exact"}))
       ->capture_default_str();
 }
 
 void declare_storage(CLI::App& app, EngineFlags& flags, const std::string& bits_name) {
-  app.add_option("--kv-bits", flags.kv_bits, "of stored keys and values: 16 or 8; fast only")
+  app.add_option("--kv-bits", flags.kv_bits, "of stored keys and values: 16 or 8; not for exact")
       ->check(CLI::IsMember({16, 8}))
       ->capture_default_str();
   app.add_option(bits_name, flags.weight_bits,
-                 "most bits of a weight here: 8 or 4; the file's if fewer; fast only")
+                 "most bits of a weight here: 8 or 4; the file's if fewer; not for exact")
       ->check(CLI::IsMember({8, 4}))
       ->capture_default_str();
 }
 
 void check(const EngineFlags& flags) {
-  if (flags.precision == "fast" || flags.precision == "exact") return;
+  if (find_precision(flags.precision)) return;
   throw CLI::ValidationError("--precision is '" + flags.precision +
-                             "', --device cpu knows fast and exact");
+                             "', --device cpu knows fast, fine and exact");
 }
 
 }  // namespace isthmus::tools

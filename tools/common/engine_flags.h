@@ -10,7 +10,7 @@
 namespace isthmus::tools {
 
 struct EngineFlags {
-  std::string precision = "fast";
+  std::string precision = "fine";
   int32_t kv_bits = 16;
   int32_t weight_bits = 8;
 

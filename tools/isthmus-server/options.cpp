@@ -26,7 +26,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
   app.add_option("--device", flags.device, "cpu, torch (libtorch on the CPU) or cuda[:N]")
       ->capture_default_str();
   app.add_option("--precision", flags.precision,
-                 "cpu: fast or exact; torch: fp32; cuda: bf16, fp16 or fp32");
+                 "cpu: fine, fast or exact; torch: fp32; cuda: bf16, fp16 or fp32");
   declare_storage(app, flags.engine, "--back-bits");
   app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
       ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))

@@ -15,10 +15,11 @@ namespace isthmus::engine {
 /// are the same on every machine.
 enum class Precision : uint8_t {
   kExact,  ///< float weights, activations and cache: comparable with other implementations
+  kFine,   ///< packed weights, activations as two bytes with one scale per 32
   kFast,   ///< packed weights, activations as bytes with one scale per 32
 };
 
-/// What a fast engine keeps of keys and values. An exact one keeps floats.
+/// What a fine or fast engine keeps of keys and values. An exact one keeps floats.
 enum class KvBits : uint8_t {
   k16,  ///< binary16, with a power of two per position and head where numbers are too large for it
   k8,   ///< bytes with a scale per position and head
@@ -41,18 +42,18 @@ struct WeightPolicy {
 };
 
 struct CpuEngineOptions {
-  Precision precision = Precision::kFast;
-  KvBits kv_bits = KvBits::k16;  ///< fast only
-  WeightPolicy weights;          ///< fast only
+  Precision precision = Precision::kFine;
+  KvBits kv_bits = KvBits::k16;  ///< not for exact
+  WeightPolicy weights;          ///< not for exact
 };
 
 /// Loads the weights of `part` and makes an engine. `pool` is borrowed and must outlive the engine.
 ///
 /// Exact: float weights and activations, every sum in one fixed order.
-/// Fast: GGUF's Q3_K to Q8_0 run in their own precision, repacked without loss; Q2_K and plain
-/// floats are rounded as `WeightPolicy` says (8 bits: a weight is off by at most half a step of
-/// 1/255 of its group's range). Activations in front of a product are rounded to 1/127 of the
-/// largest of their group of 32.
+/// Fine and fast: GGUF's Q3_K to Q8_0 run in their own precision, repacked without loss; Q2_K and
+/// plain floats are rounded as `WeightPolicy` says (8 bits: a weight is off by at most half a step
+/// of 1/255 of its group's range). Activations in front of a product are rounded to 1/32,258 (fine)
+/// or 1/127 (fast) of the largest of their group of 32.
 ///
 /// \returns kNotFound or kCorrupt naming a tensor that is missing or has the wrong shape;
 /// kNotFinite naming one that cannot be packed; kInvalidArgument for a part outside the model or

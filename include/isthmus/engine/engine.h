@@ -78,7 +78,7 @@ struct Slice {
 /// Where loading and computing happen, how exactly, and in how much memory.
 struct EngineInfo {
   std::string device;         ///< "cpu", "cuda:0"
-  std::string precision;      ///< "exact", "fast", "fp32", "bf16", ...
+  std::string precision;      ///< "exact", "fine", "fast", "fp32", "bf16", ...
   uint64_t weight_bytes = 0;  ///< held in memory; an embedding that is read from the file is not
   uint64_t kv_bytes_per_token_and_layer = 0;
 };

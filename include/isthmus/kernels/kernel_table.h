@@ -31,13 +31,21 @@ struct Product {
   size_t end_output = 0;
 };
 
-/// Activations as bytes: number i is codes[i] * scales[i / 32]. A row's `inner` is a multiple of
-/// 32, with zeros behind its last number. The sums save the products work.
-struct QuantizedRows {
+/// One byte of each activation. A row's `inner` is a multiple of 32, with zeros behind its last
+/// number. The sums save the products work.
+struct CodePlane {
   int8_t* codes = nullptr;       ///< [rows, inner], in [-127, 127]
-  float* scales = nullptr;       ///< [rows, inner / 32]
-  float* sums = nullptr;         ///< [rows, inner / 32]: scale times the sum of the group's codes
   int32_t* half_sums = nullptr;  ///< [rows, inner / 16]: sums of 16 codes
+};
+inline constexpr int32_t kCoarseStep = 254;
+
+/// Activations in one byte or two: number i is code(i) * scales[i / 32], where the code is that of
+/// `coarse` alone or, with `fine`, kCoarseStep times that of `coarse` plus that of `fine`.
+struct QuantizedRows {
+  CodePlane coarse;
+  CodePlane fine;           ///< null pointers when there is one byte
+  float* scales = nullptr;  ///< [rows, inner / 32]
+  float* sums = nullptr;    ///< [rows, inner / 32]: scale times the sum of the group's codes
 };
 
 /// As `Product`, of bytes and packed weights. A group of 32 (two of 16) gives one integer (two),
@@ -101,7 +109,7 @@ struct KernelTable {
 
   void (*product)(const Product& product);
   /// Bytes of `size` numbers; `row` points at one row. The scale is the largest magnitude of a
-  /// group / 127; below 2^-100 the group is zero.
+  /// group / 127, with fine codes / (127 * 254); below 2^-100 the group is zero.
   void (*quantize)(const float* x, size_t size, const QuantizedRows& row);
   void (*packed_product)(const PackedProduct& product);
   /// Writes one position of one head. `key` and `value` are [head_size] and finite.

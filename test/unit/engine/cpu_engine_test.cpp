@@ -19,7 +19,9 @@ namespace {
 
 constexpr CpuEngineOptions kExact = {.precision = Precision::kExact};
 const std::vector<CpuEngineOptions> kAllOptions = {
-    kExact, {.precision = Precision::kFast}, {.kv_bits = KvBits::k8}};
+    kExact,
+    {.precision = Precision::kFine},
+    {.precision = Precision::kFast, .kv_bits = KvBits::k8}};
 
 /// Loads engines on a pool of its own. The instruction set is the one of the environment.
 class CpuUnderTest {
@@ -101,7 +103,7 @@ TEST_CASE("tiny models agree with Hugging Face transformers", "[engine][cpu][gol
 
 TEST_CASE("tiny models in bytes stay near Hugging Face transformers", "[engine][cpu][golden]") {
   // Rounding costs a few hundredths of the range of the logits: these models are narrow.
-  CpuUnderTest cpu(2);
+  CpuUnderTest cpu(2, {.precision = Precision::kFast});
   test::check_golden(cpu.get(), ISTHMUS_TEST_DATA "/engine", 0.1);
 }
 
@@ -183,7 +185,7 @@ TEST_CASE("loading reports progress up to 1 and what the engine is", "[engine][c
   REQUIRE_FALSE(seen.empty());
   CHECK(seen.back() == 1);
   CHECK(engine->info().device == "cpu");
-  CHECK(engine->info().precision == "fast");
+  CHECK(engine->info().precision == "fine");
   CHECK(engine->info().weight_bytes > 0);
   const auto exact = test::value_of(load_cpu_engine(model, part, pool, kExact));
   CHECK(exact->info().precision == "exact");

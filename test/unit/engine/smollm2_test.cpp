@@ -107,33 +107,42 @@ TEST_CASE("SmolLM2's logits and greedy replies are those of transformers", "[eng
   CHECK(worst < 1e-3);
 }
 
-TEST_CASE("SmolLM2 in bytes stays near its float self and takes no more memory than its file",
-          "[engine][model]") {
-  ThreadPool pool;
-  const auto file = test::value_of(model::ModelFile::open(ISTHMUS_TEST_MODEL));
-  const auto fast = test::value_of(load_cpu_engine(file, test::whole_model(file->config()), pool));
-  size_t stored = 0;
-  for (const model::Tensor& tensor : file->tensors()) stored += tensor.data.size();
-  CHECK(static_cast<double>(fast->info().weight_bytes) < 1.01 * static_cast<double>(stored));
-
-  const Golden golden = read_golden();
-  size_t same = 0;
-  for (const Case& c : golden.cases) {
-    const auto cache = test::value_of(fast->make_cache({0, fast->config().layer_count}, 256));
+/// Squared error of an engine's logits behind each golden prompt, relative to their size.
+std::vector<double> logit_errors(Engine& engine) {
+  std::vector<double> errors;
+  for (const Case& c : read_golden().cases) {
+    const auto cache = test::value_of(engine.make_cache({0, engine.config().layer_count}, 256));
     const Slice slice{
         .cache = cache.get(), .tokens = c.ids, .output = Output::kLogits, .rows = Rows::kLast};
-    const auto logits = std::move(test::value_of(fast->forward({&slice, 1})).front());
+    const auto logits = std::move(test::value_of(engine.forward({&slice, 1})).front());
     double squares = 0;
     double error = 0;
     for (size_t i = 0; i < c.logits.size(); ++i) {
-      const double difference = logits.row(0)[i * golden.logit_stride] - c.logits[i];
-      squares += static_cast<double>(c.logits[i]) * c.logits[i];
+      const double expected = c.logits[i];
+      const double difference = logits.row(0)[i * read_golden().logit_stride] - expected;
+      squares += expected * expected;
       error += difference * difference;
     }
-    CHECK(error / squares < 1e-3);
-    if (likeliest(logits.row(0), 1).front() == c.top.front()) ++same;
+    errors.push_back(error / squares);
   }
-  CHECK(same == golden.cases.size());
+  return errors;
+}
+
+TEST_CASE("SmolLM2's packed weights take no more memory than its file, and keep its logits",
+          "[engine][model]") {
+  ThreadPool pool;
+  const auto file = test::value_of(model::ModelFile::open(ISTHMUS_TEST_MODEL));
+  size_t stored = 0;
+  for (const model::Tensor& tensor : file->tensors()) stored += tensor.data.size();
+  const auto check = [&](Precision precision, double bound) {
+    const auto engine = test::value_of(
+        load_cpu_engine(file, test::whole_model(file->config()), pool, {.precision = precision}));
+    CAPTURE(engine->info().precision);
+    CHECK(static_cast<double>(engine->info().weight_bytes) < 1.01 * static_cast<double>(stored));
+    for (const double error : logit_errors(*engine)) CHECK(error < bound);
+  };
+  check(Precision::kFine, 1e-4);
+  check(Precision::kFast, 5e-2);  // one byte of an activation is little for this model
 }
 
 TEST_CASE("SmolLM2 cut anywhere gives the bits of the whole", "[engine][model]") {

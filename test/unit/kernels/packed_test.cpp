@@ -53,15 +53,12 @@ Packed pack(DType type, std::span<const std::byte> rows, size_t outputs, size_t 
 /// All rows of `x` [rows, inputs] against all outputs.
 std::vector<float> multiply(const KernelTable& table, const Packed& weights,
                             const std::vector<float>& x, size_t rows, size_t outputs,
-                            const std::vector<float>& bias) {
+                            const std::vector<float>& bias, bool two_bytes) {
   const size_t inputs = x.size() / rows;
   const size_t groups = (inputs + 31) / 32;
-  test::ByteRow bytes(rows * groups * 32);
+  test::ByteRow bytes(rows * groups * 32, two_bytes);
   for (size_t r = 0; r < rows; ++r) {
-    const QuantizedRows all = bytes.get();
-    table.quantize(x.data() + r * inputs, inputs,
-                   {all.codes + r * groups * 32, all.scales + r * groups, all.sums + r * groups,
-                    all.half_sums + r * groups * 2});
+    table.quantize(x.data() + r * inputs, inputs, bytes.get(r * groups));
   }
   std::vector<float> y(rows * outputs);
   PackedProduct p;
@@ -98,15 +95,18 @@ TEST_CASE("activations become the bytes that the reference gives", "[kernels][pa
   const double magnitude = GENERATE(0.0, 1e-38, 1e-31, 1.0, 1e6, 1e30);
   CAPTURE(size, magnitude);
   const auto x = numbers(20, size, magnitude);
-  const test::ByteRow expected = test::quantize(x);
+  const bool two_bytes = GENERATE(false, true);
+  const test::ByteRow expected = test::quantize(x, two_bytes);
   for (const KernelTable* table : available_kernels()) {
     CAPTURE(table->name);
-    test::ByteRow actual(size);
+    test::ByteRow actual(size, two_bytes);
     table->quantize(x.data(), size, actual.get());
     CHECK(actual.codes == expected.codes);
     CHECK(same_bits(actual.scales, expected.scales));
     CHECK(same_bits(actual.sums, expected.sums));
     CHECK(actual.half_sums == expected.half_sums);
+    CHECK(actual.fine_codes == expected.fine_codes);
+    CHECK(actual.fine_half_sums == expected.fine_half_sums);
   }
 }
 
@@ -116,23 +116,25 @@ TEST_CASE("packed products have the bits of the stated order at every shape", "[
   const size_t outputs = GENERATE(1, 16, 35);
   const size_t inputs = dtype_info(type)->block_elements == 32 ? GENERATE(32, 96, 576) : 512;
   const bool has_bias = GENERATE(false, true);
-  CAPTURE(dtype_info(type)->name, rows, outputs, inputs, has_bias);
+  const bool two_bytes = GENERATE(false, true);
+  CAPTURE(dtype_info(type)->name, rows, outputs, inputs, has_bias, two_bytes);
   const auto stored = stored_rows(type, outputs, inputs, 2);
   const Packed packed = pack(type, stored, outputs, inputs);
   const auto x = numbers(21, rows * inputs, 3);
   const auto bias = has_bias ? numbers(22, outputs) : std::vector<float>();
-  const auto y = same_on_all(
-      [&](const KernelTable& table) { return multiply(table, packed, x, rows, outputs, bias); });
+  const auto y = same_on_all([&](const KernelTable& table) {
+    return multiply(table, packed, x, rows, outputs, bias, two_bytes);
+  });
 
   Matrix weights(outputs, inputs);
   REQUIRE(dequantize(type, stored, weights.view().values()));
   for (size_t r = 0; r < rows; ++r) {
-    const test::ByteRow row = test::quantize(std::span(x).subspan(r * inputs, inputs));
+    const test::ByteRow row = test::quantize(std::span(x).subspan(r * inputs, inputs), two_bytes);
     for (size_t o = 0; o < outputs; ++o) {
       double exact = has_bias ? bias[o] : 0;
       double size = 0;
       for (size_t i = 0; i < inputs; ++i) {
-        const double term = static_cast<double>(weights.row(o)[i]) * row.codes[i] *
+        const double term = static_cast<double>(weights.row(o)[i]) * row.code(i) *
                             static_cast<double>(row.scales[i / 32]);
         exact += term;
         size += std::abs(term);
@@ -144,6 +146,7 @@ TEST_CASE("packed products have the bits of the stated order at every shape", "[
 
 TEST_CASE("a packed product is the stated sum bit for bit", "[kernels][packed]") {
   // Nibbles with offsets, written out by hand.
+  const bool two_bytes = GENERATE(false, true);
   constexpr size_t kInputs = 96;
   const auto x = numbers(23, kInputs, 10);
   const auto codes = [](size_t i) { return static_cast<int>(i * 7 % 16); };
@@ -161,15 +164,16 @@ TEST_CASE("a packed product is the stated sum bit for bit", "[kernels][packed]")
     }
   }
   const Packed packed = pack(DType::kQ4_1, stored, 1, kInputs);
-  const float expected = test::packed_dot(test::quantize(x), /*half_groups=*/false,
+  const float expected = test::packed_dot(test::quantize(x, two_bytes), /*half_groups=*/false,
                                           /*offsets=*/true, codes, scale, offset);
-  const auto y =
-      same_on_all([&](const KernelTable& table) { return multiply(table, packed, x, 1, 1, {}); });
+  const auto y = same_on_all(
+      [&](const KernelTable& table) { return multiply(table, packed, x, 1, 1, {}, two_bytes); });
   CHECK(y[0] == expected);
 }
 
 TEST_CASE("a row's products do not depend on the rows beside it", "[kernels][packed]") {
   const DType type = GENERATE(from_range(kLossless));
+  const bool two_bytes = GENERATE(false, true);
   constexpr size_t kRows = 15;
   constexpr size_t kOutputs = 20;
   constexpr size_t kInputs = 256;
@@ -177,11 +181,11 @@ TEST_CASE("a row's products do not depend on the rows beside it", "[kernels][pac
   const auto x = numbers(24, kRows * kInputs);
   for (const KernelTable* table : available_kernels()) {
     CAPTURE(table->name, dtype_info(type)->name);
-    const auto together = multiply(*table, packed, x, kRows, kOutputs, {});
+    const auto together = multiply(*table, packed, x, kRows, kOutputs, {}, two_bytes);
     for (size_t r = 0; r < kRows; ++r) {
       const std::vector<float> row(x.begin() + static_cast<std::ptrdiff_t>(r * kInputs),
                                    x.begin() + static_cast<std::ptrdiff_t>((r + 1) * kInputs));
-      const auto alone = multiply(*table, packed, row, 1, kOutputs, {});
+      const auto alone = multiply(*table, packed, row, 1, kOutputs, {}, two_bytes);
       REQUIRE(same_bits(alone, std::span(together).subspan(r * kOutputs, kOutputs)));
     }
   }
@@ -191,6 +195,7 @@ TEST_CASE("extreme codes overflow nowhere", "[kernels][packed]") {
   // Every product at its largest, also -128 times -127, which byte instructions like to get wrong.
   const auto code = static_cast<int8_t>(GENERATE(-128, 127));
   const float sign = GENERATE(-1.0F, 1.0F);
+  const bool two_bytes = GENERATE(false, true);
   constexpr size_t kInputs = 64;
   std::vector<std::byte> stored;
   for (size_t g = 0; g < kInputs / 32; ++g) {
@@ -200,8 +205,8 @@ TEST_CASE("extreme codes overflow nowhere", "[kernels][packed]") {
   }
   const Packed packed = pack(DType::kQ8_0, stored, 1, kInputs);
   const std::vector<float> x(kInputs, 127 * sign);
-  const auto y =
-      same_on_all([&](const KernelTable& table) { return multiply(table, packed, x, 1, 1, {}); });
+  const auto y = same_on_all(
+      [&](const KernelTable& table) { return multiply(table, packed, x, 1, 1, {}, two_bytes); });
   CHECK(y[0] == 127.0F * sign * static_cast<float>(code) * kInputs);
 }
 

@@ -74,37 +74,61 @@ inline std::vector<double> attend_in_double(std::span<const float> query,
 
 /// One row as bytes, with the memory that QuantizedRows points to.
 struct ByteRow {
-  explicit ByteRow(size_t inputs)
+  ByteRow(size_t inputs, bool two_bytes)
       : codes((inputs + 31) / 32 * 32),
+        half_sums(codes.size() / 16),
+        fine_codes(two_bytes ? codes.size() : 0),
+        fine_half_sums(two_bytes ? half_sums.size() : 0),
         scales(codes.size() / 32),
-        sums(codes.size() / 32),
-        half_sums(codes.size() / 16) {}
-  kernels::QuantizedRows get() {
-    return {codes.data(), scales.data(), sums.data(), half_sums.data()};
+        sums(codes.size() / 32) {}
+  /// From group `group` on.
+  kernels::QuantizedRows get(size_t group = 0) {
+    kernels::QuantizedRows rows;
+    rows.coarse = {codes.data() + 32 * group, half_sums.data() + 2 * group};
+    if (!fine_codes.empty()) {
+      rows.fine = {fine_codes.data() + 32 * group, fine_half_sums.data() + 2 * group};
+    }
+    rows.scales = scales.data() + group;
+    rows.sums = sums.data() + group;
+    return rows;
+  }
+  /// Both bytes of number i together.
+  [[nodiscard]] int32_t code(size_t i) const {
+    return fine_codes.empty() ? codes[i] : codes[i] * kernels::kCoarseStep + fine_codes[i];
   }
 
   std::vector<int8_t> codes;
+  std::vector<int32_t> half_sums;
+  std::vector<int8_t> fine_codes;
+  std::vector<int32_t> fine_half_sums;
   std::vector<float> scales;
   std::vector<float> sums;
-  std::vector<int32_t> half_sums;
 };
 
 /// Codes of `x` as `KernelTable::quantize` states them.
-inline ByteRow quantize(std::span<const float> x) {
-  ByteRow row(x.size());
+inline ByteRow quantize(std::span<const float> x, bool two_bytes) {
+  ByteRow row(x.size(), two_bytes);
+  const float top_code = two_bytes ? 127 * kernels::kCoarseStep : 127;
   for (size_t g = 0; g < row.scales.size(); ++g) {
     const auto group = x.subspan(g * 32, std::min<size_t>(32, x.size() - g * 32));
     float top = 0;
     for (const float value : group) top = std::max(top, std::abs(value));
     if (top < 0x1p-100F) continue;
-    row.scales[g] = top / 127;
+    row.scales[g] = top / top_code;
+    int32_t sum = 0;
     for (size_t i = 0; i < group.size(); ++i) {
-      const float scaled = group[i] * (127 / top);
-      row.codes[g * 32 + i] = static_cast<int8_t>(std::nearbyint(scaled));
-      row.half_sums[2 * g + i / 16] += row.codes[g * 32 + i];
+      const size_t at = g * 32 + i;
+      const auto code = static_cast<int>(std::nearbyint(group[i] * (top_code / top)));
+      const int coarse = two_bytes ? static_cast<int>(std::nearbyint(code / 254.0)) : code;
+      row.codes[at] = static_cast<int8_t>(coarse);
+      row.half_sums[at / 16] += coarse;
+      if (two_bytes) {
+        row.fine_codes[at] = static_cast<int8_t>(code - coarse * kernels::kCoarseStep);
+        row.fine_half_sums[at / 16] += row.fine_codes[at];
+      }
+      sum += code;
     }
-    row.sums[g] =
-        row.scales[g] * static_cast<float>(row.half_sums[2 * g] + row.half_sums[2 * g + 1]);
+    row.sums[g] = row.scales[g] * static_cast<float>(sum);
   }
   return row;
 }
@@ -117,7 +141,7 @@ float packed_dot(const ByteRow& x, bool half_groups, bool offsets, const Code& c
   float output = 0;
   for (size_t g = 0; g < x.scales.size(); ++g) {
     int64_t dots[2] = {0, 0};
-    for (size_t i = 0; i < 32; ++i) dots[i / 16] += int64_t{code(g * 32 + i)} * x.codes[g * 32 + i];
+    for (size_t i = g * 32; i < g * 32 + 32; ++i) dots[i / 16 % 2] += int64_t{code(i)} * x.code(i);
     float products = 0;
     if (half_groups) {
       products = static_cast<float>(dots[0]) * scale(g * 32) +
