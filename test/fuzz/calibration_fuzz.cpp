@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto calibration = std::make_shared<const codec::Calibration>(std::move(*parsed));
   const std::vector<std::byte> bytes = calibration->serialize();
   if (bytes.size() != size) std::abort();
-  const codec::CodecSpec spec{.quantizer = codec::Step{0.5F, true},
+  const codec::CodecSpec spec{.quantizer = codec::Step{.step = 0.5F},
                               .transform = codec::Klt{calibration->hash()},
                               .rans = true};
   const auto made =
