@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 namespace isthmus::codec {
@@ -14,6 +15,7 @@ constexpr unsigned kExponentBits = 8;  // of the outliers' common scale
 constexpr int kExponentBias = 126;
 constexpr unsigned kMantissaBits = 10;  // binary16
 constexpr uint32_t kInfinite = 0x1f;    // binary16's exponent of what is not finite
+constexpr size_t kFew = 8;
 // A typical number of outliers where the count is not fixed.
 constexpr double kTypicalCount = 4;
 
@@ -63,6 +65,38 @@ float scale_for(uint32_t exponent) {
   return std::ldexp(1.0F, static_cast<int>(exponent) - kExponentBias);
 }
 
+// Both find the positions of the largest magnitudes in falling order, ties to the lower position.
+
+/// A sorted list that is seldom added to: the fastest way for a few.
+size_t find_few(std::span<const float> row, std::span<uint32_t> largest) {
+  size_t held = 0;
+  float least = -1;
+  for (uint32_t i = 0; i < row.size(); ++i) {
+    const float magnitude = std::abs(row[i]);
+    if (held == largest.size() && magnitude <= least) continue;
+    size_t at = held < largest.size() ? held++ : held - 1;
+    for (; at > 0 && std::abs(row[largest[at - 1]]) < magnitude; --at)
+      largest[at] = largest[at - 1];
+    largest[at] = i;
+    if (held == largest.size()) least = std::abs(row[largest[held - 1]]);
+  }
+  return held;
+}
+
+size_t find_many(std::span<const float> row, std::span<uint32_t> largest) {
+  // Magnitude above, position below: magnitudes are in the order of their bits.
+  std::vector<uint64_t> keys(row.size());
+  for (size_t i = 0; i < row.size(); ++i)
+    keys[i] = uint64_t{std::bit_cast<uint32_t>(std::abs(row[i]))} << 32 | (UINT32_MAX - i);
+  const auto end =
+      keys.begin() + static_cast<std::ptrdiff_t>(std::min(largest.size(), keys.size()));
+  if (end != keys.end()) std::nth_element(keys.begin(), end, keys.end(), std::greater<>());
+  std::sort(keys.begin(), end, std::greater<>());
+  std::transform(keys.begin(), end, largest.begin(),
+                 [](uint64_t key) { return UINT32_MAX - static_cast<uint32_t>(key); });
+  return static_cast<size_t>(end - keys.begin());
+}
+
 }  // namespace
 
 OutlierSplitter::OutlierSplitter(const Split& split, size_t width)
@@ -94,19 +128,8 @@ size_t OutlierSplitter::count_above_threshold(std::span<const float> row,
 
 void OutlierSplitter::take(std::span<float> row, Outliers& outliers) const {
   std::array<uint32_t, Split::kMaxCount> largest{};
-  // The `most_` largest magnitudes in order, ties to the lower position. A sorted list that is
-  // seldom added to is faster here than partial sorting.
-  size_t held = 0;
-  float least = -1;
-  for (uint32_t i = 0; i < row.size(); ++i) {
-    const float magnitude = std::abs(row[i]);
-    if (held == most_ && magnitude <= least) continue;
-    size_t at = held < most_ ? held++ : held - 1;
-    for (; at > 0 && std::abs(row[largest[at - 1]]) < magnitude; --at)
-      largest[at] = largest[at - 1];
-    largest[at] = i;
-    if (held == most_) least = std::abs(row[largest[held - 1]]);
-  }
+  const size_t held = most_ <= kFew ? find_few(row, std::span(largest).first(most_))
+                                    : find_many(row, std::span(largest).first(most_));
   const size_t count =
       split_.count > 0 ? held : count_above_threshold(row, std::span(largest).first(held));
   outliers.count = static_cast<uint32_t>(count);
