@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compares the speed of isthmus-bench and llama.cpp on one machine, in one run, on the same file, threads and tokens.
 
-usage: tools/bench/compare_llama.py BIN_DIR MODEL.gguf [--precision fast] [--repetitions 5] [--threads 1,2] [--python PYTHON]
-                                    [--json FILE] [--llama-only]
+usage: tools/bench/compare_llama.py BIN_DIR MODEL.gguf [--precision fast,fine] [--repetitions 5] [--threads 1,2] [--python PYTHON]
+                                    [--json FILE]
 
 llama.cpp comes as the Python package llama-cpp-python, built from source for this machine. Unless --python names an interpreter
 that has it, it is built once into a virtual environment under $ISTHMUS_CACHE (~/.cache/isthmus), which takes 10 to 30 minutes.
@@ -125,21 +125,21 @@ class LlamaProcess:
         return self.answer()
 
 
-def isthmus(args, kind, count, threads):
+def isthmus(args, precision, kind, count, threads):
     command = [os.path.join(args.bin_dir, "isthmus-bench"), "--model", args.model, "--threads", str(threads), "--repetitions", "1",
-               "--precision", args.precision, "--cases", f"whole/{kind}", f"--{kind}", str(count), "--context", str(CONTEXT), "--json"]
+               "--precision", precision, "--cases", f"whole/{kind}", f"--{kind}", str(count), "--context", str(CONTEXT), "--json"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)[0]["tokens_per_s"]["median"]
 
 
 def measure(args, llama):
-    """{(case, threads): {"isthmus": [...], "flash": [...], "plain": [...]}}, in tokens per second."""
-    names = ["flash", "plain"] if args.llama_only else ["isthmus", "flash", "plain"]
+    """{(case, threads): {precision: [...], ..., "flash": [...], "plain": [...]}}, in tokens per second."""
+    names = [*args.precision, "flash", "plain"]
     speeds = {(case, threads): {name: [] for name in names} for case in CASES for threads in args.threads}
     for repetition in range(args.repetitions):
         for (case, threads), found in speeds.items():
             kind, count = CASES[case]
             for name in names[repetition % len(names):] + names[:repetition % len(names)]:
-                speed = isthmus(args, kind, count, threads) if name == "isthmus" else \
+                speed = isthmus(args, name, kind, count, threads) if name in args.precision else \
                     llama.run(kind, count, threads, name == "flash")["tokens_per_s"]
                 found[name].append(speed)
         print(f"repetition {repetition + 1} of {args.repetitions} done", file=sys.stderr)
@@ -155,9 +155,9 @@ def summarise(case, threads, speeds):
     better = max(("flash", "plain"), key=lambda name: statistics.median(speeds[name]))
     row = {"case": case, "threads": threads, "flash_attention": better == "flash", "llama": summary(speeds[better]),
            "llama_other": summary(speeds["plain" if better == "flash" else "flash"])}
-    if "isthmus" in speeds:
-        row["isthmus"] = summary(speeds["isthmus"])
-        row["ratio"] = row["isthmus"]["median"] / row["llama"]["median"]
+    for precision in speeds.keys() - {"flash", "plain"}:
+        figures = summary(speeds[precision])
+        row[precision] = {**figures, "ratio": figures["median"] / row["llama"]["median"]}
     return row
 
 
@@ -179,12 +179,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin_dir")
     parser.add_argument("model")
-    parser.add_argument("--precision", default="fast", choices=["fast", "exact"])
+    parser.add_argument("--precision", default=["fast", "fine"], type=lambda words: [word for word in words.split(",") if word],
+                        help="of isthmus-bench, separated by commas; empty: measure llama.cpp alone")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", default=[1, 2], type=lambda words: [int(word) for word in words.split(",")])
     parser.add_argument("--python", help="an interpreter that has llama-cpp-python")
     parser.add_argument("--json", help="write every figure to this file")
-    parser.add_argument("--llama-only", action="store_true", help="measure llama.cpp alone")
     args = parser.parse_args()
 
     llama = LlamaProcess(args.python or llama_python(), args.model)
@@ -194,11 +194,13 @@ def main():
     print(f"{about['machine']}; {about['model']}; tokens per second, median (least to most) of {args.repetitions}; llama.cpp of "
           f"{PACKAGE} {llama.about['version']}, {llama.about['build']}\n\nLoad average at the end: "
           f"{about['load_average_at_end']:.1f}; far above the largest number of threads, other programs ran too.\n")
-    print("| case | threads | isthmus | llama.cpp | its better attention | ratio |")
-    print("|---|---|---|---|---|---|")
+    print("| case | threads | llama.cpp | its better attention |" + "".join(f" {name} | ratio |" for name in args.precision))
+    print("|---|---|---|---|" + "---|---|" * len(args.precision))
     for row in rows:
-        print(f"| {row['case']} | {row['threads']} | {text(row['isthmus']) if 'isthmus' in row else ''} | {text(row['llama'])} | "
-              f"{'flash' if row['flash_attention'] else 'plain'} | {format(row['ratio'], '.2f') if 'ratio' in row else ''} |")
+        cells = [row["case"], row["threads"], text(row["llama"]), "flash" if row["flash_attention"] else "plain"]
+        for name in args.precision:
+            cells += [text(row[name]), f"{row[name]['ratio']:.2f}"]
+        print("| " + " | ".join(str(cell) for cell in cells) + " |")
     if args.json:
         with open(args.json, "w") as file:
             json.dump({**about, "cases": rows}, file, indent=1)

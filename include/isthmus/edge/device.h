@@ -42,7 +42,7 @@ struct DeviceOptions {
   /// token; in [cut, L], L for norm and head alone. Nothing: the server has the head and chooses
   /// tokens. Only with a cut.
   std::optional<int32_t> tail;
-  size_t threads = 0;  ///< at most ThreadPool::kMaxThreads; 0: one per hardware thread
+  size_t threads = 0;               ///< at most ThreadPool::kMaxThreads; 0: one per hardware thread
   engine::CpuEngineOptions engine;  ///< precision of weights, activations and cache
   /// How turns are written. Nothing: as the model's own template does.
   std::optional<text::ChatFormat> chat_format;

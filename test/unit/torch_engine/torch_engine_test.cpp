@@ -199,8 +199,8 @@ TEST_CASE("libtorch agrees with CpuEngine on SmolLM2", "[torch][model]") {
   };
   ThreadPool pool;
   const auto part = test::whole_model(config);
-  const auto cpu = test::value_of(engine::load_cpu_engine(
-      file, part, pool, {.precision = engine::Precision::kExact}));
+  const auto cpu = test::value_of(
+      engine::load_cpu_engine(file, part, pool, {.precision = engine::Precision::kExact}));
   const auto torch = test::value_of(load_torch_engine(file, part));
   test::check_close(forward(*torch), forward(*cpu), kFloatTolerance);
 }
