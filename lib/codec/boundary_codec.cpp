@@ -101,6 +101,13 @@ std::unique_ptr<const RowQuantizer> make_quantizer(const CodecSpec& spec,
 
 }  // namespace
 
+std::shared_ptr<const Calibration> find_calibration(
+    const CodecSpec& spec, std::span<const std::shared_ptr<const Calibration>> calibrations) {
+  for (const auto& calibration : calibrations)
+    if (spec.calibration() == calibration->hash()) return calibration;
+  return nullptr;
+}
+
 class BoundaryCodec::Impl {
  public:
   static Result<std::unique_ptr<const Impl>> make(const CodecSpec& spec, size_t width,

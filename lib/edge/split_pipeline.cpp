@@ -33,19 +33,41 @@ wire::Open open_message(const model::ModelConfig& config, int32_t cut, std::opti
           .cut = static_cast<uint32_t>(cut),
           .tail = static_cast<uint32_t>(tail.value_or(config.layer_count)),
           .codec_up = options.codec.to_string(),
-          .codec_down = options.codec.to_string(),
+          .codec_down = options.codec_down.value_or(options.codec).to_string(),
           .reply_mode = tail ? wire::ReplyMode::kHidden : wire::ReplyMode::kToken,
           .max_tokens = static_cast<uint32_t>(options.max_tokens)};
 }
 
+struct Codecs {
+  codec::BoundaryCodec up;
+  codec::BoundaryCodec down;
+};
+
+Result<Codecs> make_codecs(const engine::Engine& engine, const SessionOptions& options,
+                           RandomSource& random) {
+  if (options.codec.mechanism() != nullptr) {
+    return fail(ErrorCode::kUnsupported,
+                "edge: '" + options.codec.to_string() +
+                    "' has a mechanism, and sessions keep no ledger of what it releases");
+  }
+  const auto make = [&](const codec::CodecSpec& spec) {
+    return codec::BoundaryCodec::make(
+        spec, static_cast<size_t>(engine.config().hidden_size),
+        {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
+  };
+  ISTHMUS_ASSIGN(codec::BoundaryCodec up, make(options.codec));
+  ISTHMUS_ASSIGN(codec::BoundaryCodec down, make(options.codec_down.value_or(options.codec)));
+  return Codecs{std::move(up), std::move(down)};
+}
+
 class SplitPipeline final : public Pipeline {
  public:
-  SplitPipeline(engine::Engine& engine, std::unique_ptr<RandomSource> random,
-                codec::BoundaryCodec codec, std::unique_ptr<engine::KvCache> front,
-                std::unique_ptr<engine::KvCache> tail, std::unique_ptr<Remote> remote)
+  SplitPipeline(engine::Engine& engine, std::unique_ptr<RandomSource> random, Codecs codecs,
+                std::unique_ptr<engine::KvCache> front, std::unique_ptr<engine::KvCache> tail,
+                std::unique_ptr<Remote> remote)
       : engine_(engine),
         random_(std::move(random)),
-        codec_(std::move(codec)),
+        codecs_(std::move(codecs)),
         front_(std::move(front)),
         tail_(std::move(tail)),
         remote_(std::move(remote)) {}
@@ -96,7 +118,7 @@ class SplitPipeline final : public Pipeline {
 
   Result<std::vector<std::byte>> encode(const Matrix& boundary) {
     const Stopwatch watch(spent_.time_s.codec);
-    return codec_.encode(boundary.view());
+    return codecs_.up.encode(boundary.view());
   }
 
   // One round trip. The wire's share is what the server does not account for.
@@ -137,7 +159,7 @@ class SplitPipeline final : public Pipeline {
     const Stopwatch watch(spent_.time_s.codec);
     const size_t row_count = has_tail_layers() ? token_count : (wants_reply ? 1 : 0);
     Matrix rows(row_count, static_cast<size_t>(engine_.config().hidden_size));
-    ISTHMUS_TRY(codec_.decode_into(answer.payload, rows.view()));
+    ISTHMUS_TRY(codecs_.down.decode_into(answer.payload, rows.view()));
     return rows;
   }
 
@@ -158,7 +180,7 @@ class SplitPipeline final : public Pipeline {
 
   engine::Engine& engine_;
   std::unique_ptr<RandomSource> random_;  // the codec's stochastic rounding
-  codec::BoundaryCodec codec_;
+  Codecs codecs_;
   std::unique_ptr<engine::KvCache> front_;
   std::unique_ptr<engine::KvCache> tail_;  // null: the server has the head
   std::unique_ptr<Remote> remote_;
@@ -183,16 +205,8 @@ Result<transport::ChannelOptions> channel_options(const SessionOptions& options)
 Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, int32_t cut,
                                                       std::optional<int32_t> tail,
                                                       const SessionOptions& options) {
-  if (options.codec.mechanism() != nullptr) {
-    return fail(ErrorCode::kUnsupported,
-                "edge: '" + options.codec.to_string() +
-                    "' has a mechanism, and sessions keep no ledger of what it releases");
-  }
   auto random = std::make_unique<SystemRandom>();
-  ISTHMUS_ASSIGN(
-      codec::BoundaryCodec codec,
-      codec::BoundaryCodec::make(options.codec, static_cast<size_t>(engine.config().hidden_size),
-                                 {.random = random.get()}));
+  ISTHMUS_ASSIGN(Codecs codecs, make_codecs(engine, options, *random));
   ISTHMUS_ASSIGN(const transport::ChannelOptions channel, channel_options(options));
   ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote,
                  Remote::open(channel, options, open_message(engine.config(), cut, tail, options)));
@@ -202,7 +216,7 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, in
   if (tail) {
     ISTHMUS_ASSIGN(tail_cache, engine.make_cache({*tail, engine.config().layer_count}, capacity));
   }
-  return std::make_unique<SplitPipeline>(engine, std::move(random), std::move(codec),
+  return std::make_unique<SplitPipeline>(engine, std::move(random), std::move(codecs),
                                          std::move(front_cache), std::move(tail_cache),
                                          std::move(remote));
 }

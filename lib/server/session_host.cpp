@@ -61,13 +61,16 @@ std::string describe(const wire::ModelSummary& m) {
 
 /// The codec that a client names. A mechanism must come with its parameters derived: finding them
 /// takes up to a second.
-Result<codec::BoundaryCodec> make_codec(std::string_view text, size_t width, RandomSource& random) {
+Result<codec::BoundaryCodec> make_codec(std::string_view text, size_t width,
+                                        const ServerOptions& options, RandomSource& random) {
   ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
   if (spec.mechanism() != nullptr && spec.mechanism()->epsilon != 0) {
     return fail(ErrorCode::kUnsupported,
                 "server: a mechanism is agreed on by its derived parameters, not by epsilon");
   }
-  return codec::BoundaryCodec::make(spec, width, {.random = &random});
+  return codec::BoundaryCodec::make(
+      spec, width,
+      {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
 }
 
 }  // namespace
@@ -250,8 +253,10 @@ Result<Message> SessionHost::Handler::operator()(const wire::Open& open) {
   ISTHMUS_TRY(check_open(open));
   auto session = std::make_unique<Session>();
   const auto hidden_size = static_cast<size_t>(host_.engine_.config().hidden_size);
-  ISTHMUS_ASSIGN(session->codec_up, make_codec(open.codec_up, hidden_size, session->random));
-  ISTHMUS_ASSIGN(session->codec_down, make_codec(open.codec_down, hidden_size, session->random));
+  ISTHMUS_ASSIGN(session->codec_up,
+                 make_codec(open.codec_up, hidden_size, host_.options_, session->random));
+  ISTHMUS_ASSIGN(session->codec_down,
+                 make_codec(open.codec_down, hidden_size, host_.options_, session->random));
   const auto granted =
       static_cast<int32_t>(std::min({int64_t{open.max_tokens}, int64_t{host_.options_.max_tokens},
                                      int64_t{host_.engine_.config().context_length}}));

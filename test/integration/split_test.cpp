@@ -76,6 +76,33 @@ TEST_CASE("every cut and tail gives the unsplit model's tokens, greedy and sampl
   }
 }
 
+TEST_CASE("coded boundaries give the same tokens however the prompt is cut into steps",
+          "[integration][codec]") {
+  const TinyFolder model(nlohmann::json::object());
+  std::vector<std::vector<int32_t>> replies;
+  for (const int32_t step : {50, 7}) {
+    server::ServerOptions limits;
+    limits.max_step_tokens = step;
+    const InProcessServer server(model.path(), limits);
+    edge::Device device = load_device(model.path(), 1, 2);
+    edge::SessionOptions options = session_options(server.address());
+    options.codec = value_of(codec::CodecSpec::parse("split:2|rotate|int6|rans"));
+    options.codec_down = value_of(codec::CodecSpec::parse("split:x8|trellis:0.05|rans|pad:64"));
+    edge::Session session = value_of(device.open_session(options));
+    replies.push_back(converse(session, 0.9F));
+  }
+  CHECK(replies[0] == replies[1]);
+}
+
+TEST_CASE("a mechanism is refused where nothing accounts for it", "[integration][codec]") {
+  const TinyFolder model(nlohmann::json::object());
+  const InProcessServer server(model.path(), {});
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = session_options(server.address());
+  options.codec = value_of(codec::CodecSpec::parse("clip:max=1|binomial:4:mu=5"));
+  CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kUnsupported);
+}
+
 TEST_CASE("clients with different cuts at the same time get the tokens each gets alone",
           "[integration][split]") {
   const TinyFolder model;

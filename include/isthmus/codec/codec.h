@@ -22,6 +22,10 @@ struct CodecResources {
       nullptr;  ///< borrowed; for encoding with sint or a mechanism; else ignored
 };
 
+/// The one of `calibrations` that the spec names; null when it names none or it is not there.
+[[nodiscard]] std::shared_ptr<const Calibration> find_calibration(
+    const CodecSpec& spec, std::span<const std::shared_ptr<const Calibration>> calibrations);
+
 /// One spec made ready for rows of one width: tables, signs, matrices. Immutable, so it is safe to
 /// use from several threads as far as `resources.random` is.
 ///

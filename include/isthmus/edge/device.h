@@ -57,7 +57,11 @@ struct SessionOptions {
   std::optional<transport::KeyPair> keys;
   bool allow_plaintext = false;  ///< accept a connection string without a key
   int32_t max_tokens = 2048;     ///< context asked for; the server may grant less
-  codec::CodecSpec codec;        ///< how boundary rows are written, both ways
+  codec::CodecSpec codec;        ///< how boundary rows are written on their way to the server
+  /// How they come back for a tail. Nothing: as they went.
+  std::optional<codec::CodecSpec> codec_down;
+  /// Those that the codecs name; the server must have them too.
+  std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
   std::chrono::milliseconds connect_timeout{5'000};
   std::chrono::milliseconds request_timeout{
       60'000};  ///< for one step, waiting and repetitions included

@@ -4,6 +4,7 @@
 // Steps are idempotent: the answer to the last one is kept and given again when it is repeated.
 #pragma once
 
+#include <isthmus/codec/calibration.h>
 #include <isthmus/core/clock.h>
 #include <isthmus/core/error.h>
 #include <isthmus/engine/engine.h>
@@ -17,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace isthmus::server {
 
@@ -27,6 +29,8 @@ struct ServerOptions {
   int32_t max_step_tokens = 256;  ///< boundary rows in one step, in [1, 4096]
   int32_t max_queue = 64;  ///< messages waiting for their turn; more are answered Busy; at least 1
   std::chrono::seconds idle_timeout{600};  ///< a session unused for longer is closed
+  /// Those that clients' codecs may name.
+  std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
 
   /// \returns kInvalidArgument naming the field and its value.
   [[nodiscard]] Status validate() const;

@@ -152,11 +152,42 @@ TEST_CASE("what the server cannot serve is refused by code", "[server]") {
     open.codec_up = "f31";
     CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);
   }
+  SECTION("a calibration that is not here") {
+    open.codec_up = "klt:0123456789abcdef|trellis:0.4|rans";
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kNotFound);
+  }
+  SECTION("a mechanism by its epsilon") {
+    open.codec_up = "clip:max=1|binomial:4:eps=5";
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);
+  }
   SECTION("tokens from a window that does not reach the head") {
     open.tail -= 1;
     CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);
   }
   CHECK(f.host.session_count() == 0);
+}
+
+TEST_CASE("a session may name a calibration that the server has", "[server][codec]") {
+  Fixture maker;
+  const Matrix rows = maker.boundary(0, 40);
+  const auto calibration =
+      std::make_shared<const codec::Calibration>(value_of(codec::calibrate(rows.view())));
+  ServerOptions options = small_limits();
+  options.calibrations = {calibration};
+  Fixture f(options);
+  const codec::CodecSpec spec{.quantizer = codec::Step{.step = 0.3F, .trellis = true},
+                              .transform = codec::Klt{calibration->hash()},
+                              .rans = true};
+  CHECK(codec::find_calibration(spec, options.calibrations) == calibration);
+  CHECK(codec::find_calibration({}, options.calibrations) == nullptr);
+  const auto codec =
+      value_of(codec::BoundaryCodec::make(spec, rows.cols(), {.calibration = calibration}));
+  wire::Open open = f.open_message();
+  open.codec_up = spec.to_string();
+  const uint64_t session = f.expect<wire::Opened>(f.ask(open)).session;
+  const auto payload = value_of(codec.encode(rows.view().middle_rows(0, 3)));
+  const auto result = f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 3), payload));
+  CHECK(result.length == 3);
 }
 
 TEST_CASE("a full server says so until a session ends", "[server]") {
