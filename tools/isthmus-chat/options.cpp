@@ -68,7 +68,8 @@ void declare(CLI::App& app, ChatFlags& flags) {
       ->capture_default_str();
   declare_precision(app, flags.engine);
   declare_storage(app, flags.engine, "--front-bits");
-  app.add_option("--codec", flags.codec, "how activations cross: f32, bf16 or f16")
+  app.add_option("--codec", flags.codec,
+                 "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans")
       ->check([](const std::string& spec) { return message(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
   app.add_option("--timeout", flags.timeout_s, "seconds to wait for one answer of the server")
