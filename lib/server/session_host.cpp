@@ -150,7 +150,7 @@ class SessionHost::Handler {
 
 SessionHost::SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
                          EventSink on_event)
-    : engine_(engine), options_(options), clock_(clock), on_event_(std::move(on_event)) {
+    : engine_(engine), options_(std::move(options)), clock_(clock), on_event_(std::move(on_event)) {
   if (const Status valid = options_.validate(); !valid)
     throw std::invalid_argument(valid.error().message);
   if (!on_event_) on_event_ = [](const Event&) {};
