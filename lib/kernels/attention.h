@@ -92,8 +92,15 @@ inline void score_blocks(const Attention& a, const QueryTile<Count>& tile, size_
 
 /// Turns scores into e^(score - largest) and returns their sum.
 float exponentiate(float* scores, size_t count) {
-  float largest = scores[0];
-  for (size_t p = 1; p < count; ++p) largest = scores[p] > largest ? scores[p] : largest;
+  size_t whole = 0;
+  Vector top = scores[0] - Vector{};
+  for (; whole + kVectorLanes <= count; whole += kVectorLanes) {
+    Vector next;
+    __builtin_memcpy(&next, scores + whole, sizeof next);
+    top = larger(next, top);
+  }
+  float largest = largest_lane(top);
+  for (size_t p = whole; p < count; ++p) largest = scores[p] > largest ? scores[p] : largest;
   for (size_t p = 0; p < count; ++p) scores[p] = exp(scores[p] - largest);
   Lanes sum = {};
   const Lanes one = broadcast(1);

@@ -101,6 +101,14 @@ inline float reduce(const Lanes& lanes) {
   return (quad[0] + quad[2]) + (quad[1] + quad[3]);
 }
 
+inline Vector magnitudes(Vector v) {
+  return v < 0 ? -v : v;
+}
+
+inline Vector larger(Vector a, Vector b) {
+  return a > b ? a : b;
+}
+
 /// Largest magnitudes below this are taken for zero, so that no scale is subnormal.
 constexpr float kSmallest = 0x1p-100F;
 

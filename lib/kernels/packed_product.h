@@ -40,14 +40,6 @@ inline int32_t quantize_half(const Lanes& x, float factor, CodePlane coarse, Cod
   return coarse.half_sums[half] * kCoarseStep + fine.half_sums[half];
 }
 
-inline Vector magnitudes(Vector v) {
-  return v < 0 ? -v : v;
-}
-
-inline Vector larger(Vector a, Vector b) {
-  return a > b ? a : b;
-}
-
 /// One group of 32.
 template <bool Fine>
 inline void quantize_group(const float* x, const QuantizedRows& row, size_t g) {
