@@ -165,8 +165,11 @@ TEST_CASE("what cannot be calibrated is refused", "[codec][calibration]") {
 TEST_CASE("every instruction set gives the same products", "[codec][klt]") {
   std::mt19937 random(8);
   std::normal_distribution<float> normal;
-  const auto [rows, inner, outputs] = GENERATE(table<size_t, size_t, size_t>(
+  const auto sizes = GENERATE(table<size_t, size_t, size_t>(
       {{1, 5, 3}, {3, 64, 64}, {4, 70, 65}, {9, 33, 200}, {2, 576, 416}}));
+  const size_t rows = std::get<0>(sizes);
+  const size_t inner = std::get<1>(sizes);
+  const size_t outputs = std::get<2>(sizes);
   std::vector<float> x(rows * inner);
   for (float& value : x) value = normal(random);
   std::vector<uint16_t> matrix((outputs + 63) / 64 * 64 * inner);
