@@ -152,6 +152,15 @@ Result<Matrix> boundary_rows(const SplitModel& model, std::span<const int32_t> t
   return std::move(rows.front());
 }
 
+Result<Matrix> boundary_rows(const SplitModel& model, const TextWindows& text) {
+  Matrix rows(text.tokens.size(), static_cast<size_t>(model.front->config().hidden_size));
+  for (size_t w = 0; w < text.count(); ++w) {
+    ISTHMUS_ASSIGN(const Matrix window, boundary_rows(model, text.tokens_of(w)));
+    std::ranges::copy(window.view().values(), rows.row(w * text.window).data());
+  }
+  return rows;
+}
+
 Result<std::vector<CodecEvaluation>> evaluate_codecs(
     const SplitModel& model, const TextWindows& text,
     std::span<const codec::BoundaryCodec* const> codecs, const EvaluationContext& context) {

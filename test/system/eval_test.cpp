@@ -76,6 +76,62 @@ TEST_CASE("isthmus-eval --whole reports every combination of bits", "[system][ev
   CHECK(lines.at(1).starts_with("1,8,8,16,"));
 }
 
+TEST_CASE("isthmus-eval reports every spec at every cut", "[system][eval]") {
+  const Fixture fixture;
+  const auto svg = fixture.folder.path() / "out.svg";
+  const json list = list_of(
+      fixture.eval({"--cuts", "0,1,2", "--specs", "f32;rotate|int2|rans", "--specs", "sint4|rans",
+                    "--json", "--csv", fixture.csv.string(), "--svg", svg.string()}));
+  REQUIRE(list.size() == 9);
+  for (size_t i = 0; i < list.size(); ++i) {
+    const json& entry = list.at(i);
+    CAPTURE(entry.dump());
+    CHECK(entry.at("cut") == i / 3);
+    CHECK(entry.at("perplexity_raw") == list.at(0).at("perplexity_raw"));
+    CHECK(entry.at("encode_us_per_token") > 0);
+    CHECK(entry.at("decode_us_per_token") > 0);
+    if (i % 3 != 0) continue;
+    CHECK(entry.at("spec") == "f32");
+    CHECK(entry.at("bits_per_coordinate") == 32);
+    CHECK(entry.at("perplexity") == entry.at("perplexity_raw"));
+    CHECK(entry.at("kl_nats") < 1e-6);
+    CHECK(entry.at("top1_flips") == 0);
+  }
+  const auto lines = lines_of(fixture.csv);
+  CHECK(lines.size() == 10);
+  CHECK(lines.at(2).starts_with("0,\"rotate|int2|rans\","));
+  const auto chart = lines_of(svg);
+  CHECK(chart.front().starts_with("<svg "));
+  CHECK(chart.back() == "</svg>");
+  // A marker of each result, of each mean over cuts, and of each cut in the legend.
+  CHECK(std::ranges::count_if(chart, [](const std::string& line) {
+          return line.starts_with("<circle ");
+        }) == 9 + 3 + 3);
+}
+
+TEST_CASE("isthmus-eval makes the calibration of each cut that klt:* names", "[system][eval]") {
+  const Fixture fixture;
+  const json list =
+      list_of(fixture.eval({"--cuts", "1,2", "--specs", "klt:*|step:0.5|rans", "--calibration-text",
+                            fixture.text.string(), "--calibration-tokens", "16", "--json"}));
+  REQUIRE(list.size() == 2);
+  CHECK(list.at(0).at("spec").get<std::string>().starts_with("klt:"));
+  CHECK(list.at(0).at("spec") != list.at(1).at("spec"));
+}
+
+TEST_CASE("isthmus-eval prints a table for each cut and one of the means", "[system][eval]") {
+  const Fixture fixture;
+  const Finished finished = fixture.eval({"--cuts", "0,2", "--specs", "f16;int8"});
+  CAPTURE(finished.out, finished.err);
+  CHECK(finished.exit_code == 0);
+  for (const std::string piece :
+       {"cut 0, raw boundary: perplexity ", "cut 2, raw boundary: perplexity ", "mean over cuts",
+        "  f16\n", "  int8\n"}) {
+    CAPTURE(piece);
+    CHECK(finished.out.find(piece) != std::string::npos);
+  }
+}
+
 TEST_CASE("isthmus-eval: wrong usage is exit code 2, help and version are 0", "[system][eval]") {
   const Fixture fixture;
   const auto flags = GENERATE(values<std::vector<std::string>>({{"--window", "1"},
@@ -83,6 +139,9 @@ TEST_CASE("isthmus-eval: wrong usage is exit code 2, help and version are 0", "[
                                                                 {"--cuts", "one"},
                                                                 {"--tokens", "0"},
                                                                 {"--front-bits", "4"},
+                                                                {"--whole", "--specs", "f16"},
+                                                                {"--specs", "f16;f17"},
+                                                                {"--specs", "klt:*|step:1"},
                                                                 {"--whole", "--kv-bits", "3"},
                                                                 {"--no-such-flag"}}));
   CAPTURE(flags.front());

@@ -7,6 +7,7 @@
 #include "options.h"
 #include "report.h"
 #include "settings.h"
+#include "specs.h"
 #include "subject.h"
 
 namespace isthmus::tools {
@@ -22,12 +23,22 @@ Status write_file(const std::filesystem::path& path, const std::string& text) {
   return fail(ErrorCode::kIo, "eval: cannot write '" + path.string() + "'");
 }
 
+Status print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  return check_output();
+}
+
 Status run(const EvalFlags& flags) {
   ISTHMUS_ASSIGN(const Subject subject, open_subject(flags));
-  ISTHMUS_ASSIGN(const auto results, evaluate_settings(subject, flags));
-  std::fputs((flags.json ? to_json(results) : to_text(results)).c_str(), stdout);
+  if (flags.whole) {
+    ISTHMUS_ASSIGN(const auto results, evaluate_settings(subject, flags));
+    ISTHMUS_TRY(write_file(flags.csv, to_csv(results)));
+    return print(flags.json ? to_json(results) : to_text(results));
+  }
+  ISTHMUS_ASSIGN(const SpecResults results, evaluate_specs(subject, flags));
   ISTHMUS_TRY(write_file(flags.csv, to_csv(results)));
-  return check_output();
+  ISTHMUS_TRY(write_file(flags.svg, to_chart(results)));
+  return print(flags.json ? to_json(results) : to_text(results));
 }
 
 int main(int argc, char** argv) {
@@ -38,6 +49,7 @@ int main(int argc, char** argv) {
   declare(app, flags);
   try {
     app.parse(argc, argv);
+    check(flags);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }

@@ -1,14 +1,71 @@
 #include "options.h"
 
+#include <isthmus/codec/spec.h>
 #include <isthmus/core/thread_pool.h>
 
+#include <algorithm>
+
+#include "specs.h"
+
 namespace isthmus::tools {
+namespace {
+
+constexpr size_t kMostTokens = size_t{1} << 30;
+
+// Empty for a spec that parses, or else why it does not.
+std::string check_spec(const std::string& pattern) {
+  const auto parsed = codec::CodecSpec::parse(with_calibration(pattern, 0));
+  return parsed ? std::string() : parsed.error().message;
+}
+
+void declare_specs(CLI::App& app, EvalFlags& flags, CLI::Option* whole) {
+  app.add_option("--specs", flags.specs,
+                 "codecs to evaluate, separated by semicolons; may be repeated; klt:* and "
+                 "reorder:* name the calibration made at the cut; a standard list when absent")
+      ->delimiter(';')
+      ->check(check_spec)
+      ->excludes(whole);
+  app.add_option("--precision", flags.precision,
+                 "fast (packed weights, activations as bytes) or exact (float)")
+      ->check(CLI::IsMember({"fast", "exact"}))
+      ->excludes(whole)
+      ->capture_default_str();
+  app.add_option("--svg", flags.svg, "file to draw rate against quality in")->excludes(whole);
+  auto* text = app.add_option("--calibration-text", flags.calibration_text,
+                              "UTF-8 text to make calibrations from; not the one evaluated")
+                   ->excludes(whole);
+  app.add_option("--calibration-tokens", flags.calibration_tokens,
+                 "how much of it, rounded down to whole windows")
+      ->check(CLI::Range(size_t{2}, kMostTokens))
+      ->needs(text)
+      ->capture_default_str();
+}
+
+void declare_whole(CLI::App& app, EvalFlags& flags, CLI::Option* whole) {
+  const auto add_bits = [&](const char* name, std::vector<int32_t>& bits, const char* text,
+                            const CLI::Validator& known) {
+    app.add_option(name, bits, text)
+        ->delimiter(',')
+        ->check(known)
+        ->needs(whole)
+        ->capture_default_str();
+  };
+  add_bits("--front-bits", flags.front_bits,
+           "most bits of a weight in front of the cut: 8, 4 or 8,4", CLI::IsMember({8, 4}));
+  add_bits("--back-bits", flags.back_bits,
+           "most bits of a weight behind the cut, head included: 8, 4 or 8,4",
+           CLI::IsMember({8, 4}));
+  add_bits("--kv-bits", flags.kv_bits, "of stored keys and values: 16, 8 or 16,8",
+           CLI::IsMember({16, 8}));
+}
+
+}  // namespace
 
 void declare(CLI::App& app, EvalFlags& flags) {
   app.add_option("--model", flags.model, "GGUF file or Hugging Face folder")->required();
   app.add_option("--text", flags.text, "UTF-8 text to read")->required();
   app.add_option("--tokens", flags.tokens, "how much of it, rounded down to whole windows")
-      ->check(CLI::Range(size_t{2}, size_t{1} << 30))
+      ->check(CLI::Range(size_t{2}, kMostTokens))
       ->capture_default_str();
   app.add_option("--window", flags.window, "tokens read together, each window from position 0")
       ->check(CLI::Range(size_t{2}, size_t{1} << 20))
@@ -26,21 +83,17 @@ void declare(CLI::App& app, EvalFlags& flags) {
   auto* whole = app.add_flag("--whole", flags.whole,
                              "evaluate settings of the fast engine, not specs, beside the exact "
                              "engine: every combination of the bits below");
-  const auto add_bits = [&](const char* name, std::vector<int32_t>& bits, const char* text,
-                            const CLI::Validator& known) {
-    app.add_option(name, bits, text)
-        ->delimiter(',')
-        ->check(known)
-        ->needs(whole)
-        ->capture_default_str();
+  declare_specs(app, flags, whole);
+  declare_whole(app, flags, whole);
+}
+
+void check(const EvalFlags& flags) {
+  const auto needs_text = [](const std::string& spec) {
+    return spec.find(kThisCut) != std::string::npos;
   };
-  add_bits("--front-bits", flags.front_bits,
-           "most bits of a weight in front of the cut: 8, 4 or 8,4", CLI::IsMember({8, 4}));
-  add_bits("--back-bits", flags.back_bits,
-           "most bits of a weight behind the cut, head included: 8, 4 or 8,4",
-           CLI::IsMember({8, 4}));
-  add_bits("--kv-bits", flags.kv_bits, "of stored keys and values: 16, 8 or 16,8",
-           CLI::IsMember({16, 8}));
+  if (flags.calibration_text.empty() && std::ranges::any_of(flags.specs, needs_text)) {
+    throw CLI::RequiredError("--calibration-text");
+  }
 }
 
 }  // namespace isthmus::tools

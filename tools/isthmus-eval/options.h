@@ -8,8 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "common/engine_flags.h"
-
 namespace isthmus::tools {
 
 struct EvalFlags {
@@ -22,6 +20,12 @@ struct EvalFlags {
   bool json = false;
   std::filesystem::path csv;
 
+  std::vector<std::string> specs;  // empty: a standard list
+  std::string precision = "fast";
+  std::filesystem::path svg;
+  std::filesystem::path calibration_text;
+  size_t calibration_tokens = 16'384;
+
   bool whole = false;  // engine settings instead of specs: every combination of the three
   std::vector<int32_t> front_bits = {8};
   std::vector<int32_t> back_bits = {8};
@@ -30,5 +34,8 @@ struct EvalFlags {
 
 /// Declares every flag on `app`, bound to `flags`. Parsing refuses values out of range.
 void declare(CLI::App& app, EvalFlags& flags);
+
+/// Refuses specs that name a calibration where none is made. \throws CLI::RequiredError
+void check(const EvalFlags& flags);
 
 }  // namespace isthmus::tools

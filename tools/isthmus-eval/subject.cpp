@@ -35,8 +35,16 @@ Result<Subject> open_subject(const EvalFlags& flags) {
     }
   }
   ISTHMUS_ASSIGN(const auto tokenizer, text::Tokenizer::make(subject.file->tokenizer()));
-  ISTHMUS_ASSIGN(const std::string text, read_text(flags.text));
-  ISTHMUS_ASSIGN(subject.text, audit::make_windows(text, tokenizer, flags.window, flags.tokens));
+  const auto read = [&](const std::filesystem::path& path, size_t tokens) {
+    return read_text(path).and_then([&](const std::string& text) {
+      return audit::make_windows(text, tokenizer, flags.window, tokens);
+    });
+  };
+  ISTHMUS_ASSIGN(subject.text, read(flags.text, flags.tokens));
+  if (!flags.calibration_text.empty()) {
+    ISTHMUS_ASSIGN(subject.calibration_text,
+                   read(flags.calibration_text, flags.calibration_tokens));
+  }
   return subject;
 }
 

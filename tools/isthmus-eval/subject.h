@@ -18,6 +18,7 @@ namespace isthmus::tools {
 struct Subject {
   std::shared_ptr<const model::ModelFile> file;
   audit::TextWindows text;
+  audit::TextWindows calibration_text;  ///< no tokens: none is wanted
   std::vector<int32_t> cuts;
 
   [[nodiscard]] int32_t layer_count() const { return file->config().layer_count; }

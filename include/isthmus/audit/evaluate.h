@@ -36,6 +36,9 @@ struct EvaluationContext {
 [[nodiscard]] Result<Matrix> boundary_rows(const SplitModel& model,
                                            std::span<const int32_t> tokens);
 
+/// The boundaries of all windows, one below the other: [sum of T, D].
+[[nodiscard]] Result<Matrix> boundary_rows(const SplitModel& model, const TextWindows& text);
+
 /// One codec at one cut.
 struct CodecEvaluation {
   PredictionLog log;
