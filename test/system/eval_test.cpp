@@ -52,8 +52,8 @@ std::vector<std::string> lines_of(const std::filesystem::path& path) {
 TEST_CASE("isthmus-eval --whole reports every combination of bits", "[system][eval]") {
   const Fixture fixture;
   const json list =
-      list_of(fixture.eval({"--whole", "--cuts", "1,2", "--front-bits", "8,4", "--kv-bits", "16,8",
-                            "--json", "--csv", fixture.csv.string()}));
+      list_of(fixture.eval({"--whole", "--precision", "fast", "--cuts", "1,2", "--front-bits",
+                            "8,4", "--kv-bits", "16,8", "--json", "--csv", fixture.csv.string()}));
   REQUIRE(list.size() == 8);
   for (const json& entry : list) {
     CAPTURE(entry.dump());
@@ -73,7 +73,16 @@ TEST_CASE("isthmus-eval --whole reports every combination of bits", "[system][ev
   CHECK(bytes(1, "back_kv_bytes_per_token") < bytes(0, "back_kv_bytes_per_token"));
   const auto lines = lines_of(fixture.csv);
   CHECK(lines.size() == 9);
-  CHECK(lines.at(1).starts_with("1,8,8,16,"));
+  CHECK(lines.at(1).starts_with("1,fast,8,8,16,"));
+}
+
+TEST_CASE("isthmus-eval --whole puts precisions side by side", "[system][eval]") {
+  const Fixture fixture;
+  const json list = list_of(fixture.eval({"--whole", "--precision", "fast,fine,exact", "--json"}));
+  REQUIRE(list.size() == 3);
+  CHECK(list.at(0).at("precision") == "fast");
+  CHECK(list.at(1).at("precision") == "fine");
+  CHECK(list.at(2).at("change") == 0);
 }
 
 TEST_CASE("isthmus-eval reports every spec at every cut", "[system][eval]") {
@@ -140,6 +149,7 @@ TEST_CASE("isthmus-eval: wrong usage is exit code 2, help and version are 0", "[
                                                                 {"--tokens", "0"},
                                                                 {"--front-bits", "4"},
                                                                 {"--whole", "--specs", "f16"},
+                                                                {"--precision", "fine,fast"},
                                                                 {"--specs", "f16;f17"},
                                                                 {"--specs", "klt:*|step:1"},
                                                                 {"--whole", "--kv-bits", "3"},

@@ -25,11 +25,6 @@ void declare_specs(CLI::App& app, EvalFlags& flags, CLI::Option* whole) {
       ->delimiter(';')
       ->check(check_spec)
       ->excludes(whole);
-  app.add_option("--precision", flags.precision,
-                 "fast (packed weights, activations as bytes) or exact (float)")
-      ->check(CLI::IsMember({"fast", "exact"}))
-      ->excludes(whole)
-      ->capture_default_str();
   app.add_option("--svg", flags.svg, "file to draw rate against quality in")->excludes(whole);
   auto* text = app.add_option("--calibration-text", flags.calibration_text,
                               "UTF-8 text to make calibrations from; not the one evaluated")
@@ -80,8 +75,14 @@ void declare(CLI::App& app, EvalFlags& flags) {
   app.add_option("--csv", flags.csv, "file to write the table to");
   app.add_flag("--json", flags.json, "print a list with an object for each row of the table");
 
+  app.add_option("--precision", flags.precisions,
+                 "fast (packed weights, activations in one byte), fine (in two) or exact (float); "
+                 "several with --whole")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"fast", "fine", "exact"}))
+      ->capture_default_str();
   auto* whole = app.add_flag("--whole", flags.whole,
-                             "evaluate settings of the fast engine, not specs, beside the exact "
+                             "evaluate settings of the engine, not specs, beside the exact "
                              "engine: every combination of the bits below");
   declare_specs(app, flags, whole);
   declare_whole(app, flags, whole);
@@ -92,7 +93,10 @@ void check(const EvalFlags& flags) {
     return spec.find(kThisCut) != std::string::npos;
   };
   if (flags.calibration_text.empty() && std::ranges::any_of(flags.specs, needs_text)) {
-    throw CLI::RequiredError("--calibration-text");
+    throw CLI::ValidationError("--specs name a calibration, --calibration-text is missing");
+  }
+  if (!flags.whole && flags.precisions.size() != 1) {
+    throw CLI::ValidationError("--precision takes one value without --whole");
   }
 }
 

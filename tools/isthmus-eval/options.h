@@ -15,18 +15,18 @@ struct EvalFlags {
   std::filesystem::path text;
   size_t tokens = 32'768;
   size_t window = 512;
-  std::vector<int32_t> cuts;  // empty: a tenth of the model's layers
+  std::vector<int32_t> cuts;                       // empty: a tenth of the model's layers
+  std::vector<std::string> precisions = {"fine"};  // one, but for --whole
   int threads = 0;
   bool json = false;
   std::filesystem::path csv;
 
   std::vector<std::string> specs;  // empty: a standard list
-  std::string precision = "fast";
   std::filesystem::path svg;
   std::filesystem::path calibration_text;
   size_t calibration_tokens = 16'384;
 
-  bool whole = false;  // engine settings instead of specs: every combination of the three
+  bool whole = false;  // engine settings instead of specs: every combination
   std::vector<int32_t> front_bits = {8};
   std::vector<int32_t> back_bits = {8};
   std::vector<int32_t> kv_bits = {16};
@@ -35,7 +35,8 @@ struct EvalFlags {
 /// Declares every flag on `app`, bound to `flags`. Parsing refuses values out of range.
 void declare(CLI::App& app, EvalFlags& flags);
 
-/// Refuses specs that name a calibration where none is made. \throws CLI::RequiredError
+/// Refuses specs that name a calibration where none is made, and several precisions for specs.
+/// \throws CLI::ValidationError
 void check(const EvalFlags& flags);
 
 }  // namespace isthmus::tools

@@ -60,15 +60,16 @@ std::string to_text(const std::vector<SettingResult>& results) {
                   quality.predictions);
   }
   text +=
-      "cut  front back KV bits  perplexity  change (95 %)               KL nats   flips   "
+      "cut  engine  front back KV bits  perplexity  change (95 %)               KL nats   flips   "
       "front MB  back MB   both MB  KV B/token\n";
   for (const SettingResult& r : results) {
     text += format(
-        "%3d  %5d %4d %7d  %10.4f  %-26s %8.6f  %5.2f %%  %8.2f %8.2f  %8.2f  %10llu\n",
-        r.setting.cut, r.setting.front_bits, r.setting.back_bits, r.setting.kv_bits,
-        r.quality.perplexity, percent(r.quality.change, r.quality.change_interval).c_str(),
-        r.quality.kl_nats, 100 * r.quality.top1_flips, megabytes(r.front.weight_bytes),
-        megabytes(r.back.weight_bytes), megabytes(r.front.weight_bytes + r.back.weight_bytes),
+        "%3d  %-6s  %5d %4d %7d  %10.4f  %-26s %8.6f  %5.2f %%  %8.2f %8.2f  %8.2f  %10llu\n",
+        r.setting.cut, r.setting.precision.c_str(), r.setting.front_bits, r.setting.back_bits,
+        r.setting.kv_bits, r.quality.perplexity,
+        percent(r.quality.change, r.quality.change_interval).c_str(), r.quality.kl_nats,
+        100 * r.quality.top1_flips, megabytes(r.front.weight_bytes), megabytes(r.back.weight_bytes),
+        megabytes(r.front.weight_bytes + r.back.weight_bytes),
         static_cast<unsigned long long>(r.front.kv_bytes_per_token + r.back.kv_bytes_per_token));
   }
   return text;
@@ -76,16 +77,17 @@ std::string to_text(const std::vector<SettingResult>& results) {
 
 std::string to_csv(const std::vector<SettingResult>& results) {
   std::string text =
-      "cut,front_bits,back_bits,kv_bits,predictions,perplexity,perplexity_exact,change,change_low,"
+      "cut,precision,front_bits,back_bits,kv_bits,predictions,perplexity,perplexity_exact,change,"
+      "change_low,"
       "change_high,kl_nats,top1_flips,front_weight_bytes,back_weight_bytes,"
       "front_kv_bytes_per_token,back_kv_bytes_per_token\n";
   for (const SettingResult& r : results) {
     const Quality& q = r.quality;
-    text += format("%d,%d,%d,%d,%zu,%.9g,%.9g,%.9g,%s,%.9g,%.9g,%llu,%llu,%llu,%llu\n",
-                   r.setting.cut, r.setting.front_bits, r.setting.back_bits, r.setting.kv_bits,
-                   q.predictions, q.perplexity, q.perplexity_reference, q.change,
-                   csv_interval(q.change_interval).c_str(), q.kl_nats, q.top1_flips,
-                   static_cast<unsigned long long>(r.front.weight_bytes),
+    text += format("%d,%s,%d,%d,%d,%zu,%.9g,%.9g,%.9g,%s,%.9g,%.9g,%llu,%llu,%llu,%llu\n",
+                   r.setting.cut, r.setting.precision.c_str(), r.setting.front_bits,
+                   r.setting.back_bits, r.setting.kv_bits, q.predictions, q.perplexity,
+                   q.perplexity_reference, q.change, csv_interval(q.change_interval).c_str(),
+                   q.kl_nats, q.top1_flips, static_cast<unsigned long long>(r.front.weight_bytes),
                    static_cast<unsigned long long>(r.back.weight_bytes),
                    static_cast<unsigned long long>(r.front.kv_bytes_per_token),
                    static_cast<unsigned long long>(r.back.kv_bytes_per_token));
@@ -97,6 +99,7 @@ std::string to_json(const std::vector<SettingResult>& results) {
   json list = json::array();
   for (const SettingResult& r : results) {
     json object = {{"cut", r.setting.cut},
+                   {"precision", r.setting.precision},
                    {"front_bits", r.setting.front_bits},
                    {"back_bits", r.setting.back_bits},
                    {"kv_bits", r.setting.kv_bits},

@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "common/engine_flags.h"
 #include "common/terminal.h"
 
 namespace isthmus::tools {
@@ -22,9 +23,9 @@ struct Halves {
   [[nodiscard]] audit::SplitModel model() const { return {front.get(), back.get(), cut}; }
 };
 
-engine::CpuEngineOptions fast_options(const Setting& setting, int32_t layer_count) {
-  engine::CpuEngineOptions options;
-  options.kv_bits = setting.kv_bits == 8 ? engine::KvBits::k8 : engine::KvBits::k16;
+engine::CpuEngineOptions options_of(const Setting& setting, int32_t layer_count) {
+  engine::CpuEngineOptions options =
+      EngineFlags{.precision = setting.precision, .kv_bits = setting.kv_bits}.options();
   options.weights.ranges = {{{0, setting.cut}, setting.front_bits},
                             {{setting.cut, layer_count}, setting.back_bits}};
   options.weights.head_bits = setting.back_bits;
@@ -34,9 +35,12 @@ engine::CpuEngineOptions fast_options(const Setting& setting, int32_t layer_coun
 std::vector<Setting> all_settings(const Subject& subject, const EvalFlags& flags) {
   std::vector<Setting> settings;
   for (const int32_t cut : subject.cuts) {
-    for (const int32_t front : flags.front_bits) {
-      for (const int32_t back : flags.back_bits) {
-        for (const int32_t kv : flags.kv_bits) settings.push_back({cut, front, back, kv});
+    for (const std::string& precision : flags.precisions) {
+      for (const int32_t front : flags.front_bits) {
+        for (const int32_t back : flags.back_bits) {
+          for (const int32_t kv : flags.kv_bits)
+            settings.push_back({cut, precision, front, back, kv});
+        }
       }
     }
   }
@@ -66,7 +70,7 @@ Result<std::vector<SettingResult>> evaluate_settings(const Subject& subject,
   std::vector<audit::SplitModel> models;
   const std::vector<Setting> settings = all_settings(subject, flags);
   for (const Setting& setting : settings) {
-    const engine::CpuEngineOptions options = fast_options(setting, layers);
+    const engine::CpuEngineOptions options = options_of(setting, layers);
     Halves halves{.cut = setting.cut};
     ISTHMUS_ASSIGN(halves.front, load_layers(subject, {0, setting.cut}, pool, options));
     ISTHMUS_ASSIGN(halves.back, load_layers(subject, {setting.cut, layers}, pool, options));

@@ -5,6 +5,7 @@
 #include <isthmus/core/error.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "options.h"
@@ -12,9 +13,10 @@
 
 namespace isthmus::tools {
 
-/// Bits of a fast engine that is cut in two.
+/// How an engine that is cut in two computes.
 struct Setting {
   int32_t cut = 0;
+  std::string precision;
   int32_t front_bits = 8;
   int32_t back_bits = 8;
   int32_t kv_bits = 16;

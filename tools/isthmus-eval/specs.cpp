@@ -11,6 +11,7 @@
 #include <memory>
 #include <utility>
 
+#include "common/engine_flags.h"
 #include "common/terminal.h"
 
 namespace isthmus::tools {
@@ -141,8 +142,8 @@ PatternMean mean_of(const SpecResults& results, size_t pattern) {
 
 Result<SpecResults> evaluate_specs(const Subject& subject, const EvalFlags& flags) {
   ThreadPool pool(static_cast<size_t>(flags.threads));
-  engine::CpuEngineOptions options;
-  if (flags.precision == "exact") options.precision = engine::Precision::kExact;
+  const engine::CpuEngineOptions options =
+      EngineFlags{.precision = flags.precisions.front()}.options();
   ISTHMUS_ASSIGN(const auto engine,
                  load_layers(subject, {0, subject.layer_count()}, pool, options));
   return Run(subject, flags, *engine, pool).all_cuts();
