@@ -44,7 +44,7 @@ Result<HeadTables> HeadTables::plan(kernels::KvFormat format, size_t head_size, 
   return tables;
 }
 
-Result<std::unique_ptr<CpuCache>> CpuCache::make(const Engine* owner,
+Result<std::unique_ptr<CpuCache>> CpuCache::make(std::shared_ptr<const void> owner,
                                                  const model::ModelConfig& config,
                                                  kernels::KvFormat format, LayerWindow layers,
                                                  int32_t capacity) {
@@ -58,8 +58,8 @@ Result<std::unique_ptr<CpuCache>> CpuCache::make(const Engine* owner,
     return too_large(positions);
   }
   ISTHMUS_ASSIGN(Region memory, Region::reserve(bytes));
-  return std::unique_ptr<CpuCache>(
-      new CpuCache(owner, layers, capacity, kv_heads, format, tables, std::move(memory)));
+  return std::unique_ptr<CpuCache>(new CpuCache(std::move(owner), layers, capacity, kv_heads,
+                                                format, tables, std::move(memory)));
 }
 
 size_t CpuCache::bytes_per_position(const model::ModelConfig& config, kernels::KvFormat format) {
@@ -69,10 +69,11 @@ size_t CpuCache::bytes_per_position(const model::ModelConfig& config, kernels::K
   return static_cast<size_t>(config.kv_head_count) * (2 * width * element_bytes(format) + scales);
 }
 
-CpuCache::CpuCache(const Engine* owner, LayerWindow layers, int32_t capacity, size_t kv_heads,
-                   kernels::KvFormat format, const HeadTables& tables, Region memory)
+CpuCache::CpuCache(std::shared_ptr<const void> owner, LayerWindow layers, int32_t capacity,
+                   size_t kv_heads, kernels::KvFormat format, const HeadTables& tables,
+                   Region memory)
     : KvCache(layers, capacity),
-      owner_(owner),
+      owner_(std::move(owner)),
       kv_heads_(kv_heads),
       format_(format),
       tables_(tables),

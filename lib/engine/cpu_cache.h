@@ -25,8 +25,9 @@ struct HeadTables {
 
 class CpuCache final : public KvCache {
  public:
-  /// `owner` is only compared, to know an engine's own caches.
-  [[nodiscard]] static Result<std::unique_ptr<CpuCache>> make(const Engine* owner,
+  /// `owner` is only compared, to know an engine's own caches. It is kept alive, so that no later
+  /// engine's can have its address.
+  [[nodiscard]] static Result<std::unique_ptr<CpuCache>> make(std::shared_ptr<const void> owner,
                                                               const model::ModelConfig& config,
                                                               kernels::KvFormat format,
                                                               LayerWindow layers, int32_t capacity);
@@ -34,17 +35,17 @@ class CpuCache final : public KvCache {
   [[nodiscard]] static size_t bytes_per_position(const model::ModelConfig& config,
                                                  kernels::KvFormat format);
 
-  [[nodiscard]] const Engine* owner() const { return owner_; }
+  [[nodiscard]] const std::shared_ptr<const void>& owner() const { return owner_; }
   /// The tables of a layer in the window. What lies behind length() is unspecified.
   [[nodiscard]] kernels::KvHead head(int32_t layer, size_t kv_head);
   /// Keeps the `count` positions that have been written behind the last one.
   void append(size_t count) { length_ += static_cast<int32_t>(count); }
 
  private:
-  CpuCache(const Engine* owner, LayerWindow layers, int32_t capacity, size_t kv_heads,
+  CpuCache(std::shared_ptr<const void> owner, LayerWindow layers, int32_t capacity, size_t kv_heads,
            kernels::KvFormat format, const HeadTables& tables, Region memory);
 
-  const Engine* owner_;
+  std::shared_ptr<const void> owner_;
   size_t kv_heads_;
   kernels::KvFormat format_;
   HeadTables tables_;

@@ -65,7 +65,7 @@ class CpuEngine final : public Engine {
 
   Result<std::unique_ptr<KvCache>> make_cache(LayerWindow layers, int32_t capacity) override {
     ISTHMUS_TRY(check_cache(config(), part_, layers, capacity));
-    return CpuCache::make(this, config(), kv_format_, layers, capacity);
+    return CpuCache::make(identity_, config(), kv_format_, layers, capacity);
   }
 
   Result<std::vector<Matrix>> forward(std::span<const Slice> slices) override {
@@ -83,7 +83,7 @@ class CpuEngine final : public Engine {
   Status check_owner(std::span<const Slice> slices) const {
     for (const Slice& slice : slices) {
       const auto* cache = dynamic_cast<const CpuCache*>(slice.cache);
-      if (cache == nullptr || cache->owner() != this) {
+      if (cache == nullptr || cache->owner() != identity_) {
         return fail(ErrorCode::kInvalidArgument, "engine: a cache was made by another engine");
       }
     }
@@ -175,6 +175,7 @@ class CpuEngine final : public Engine {
   model::Part part_;
   Precision precision_;
   kernels::KvFormat kv_format_;
+  std::shared_ptr<const void> identity_ = std::make_shared<char>();
   CpuWeights weights_;
   CpuLayers layers_;
 };

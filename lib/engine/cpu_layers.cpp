@@ -262,11 +262,16 @@ void CpuLayers::attend(int32_t layer) {
     attention.out = mixed_.data() + run.first * q_size_ + first_head;
     attention.rows = run.count;
     attention.position = static_cast<size_t>(row.position);
-    scores.resize(kernels::kAttentionTile * (attention.position + attention.rows + 31));
     attention.scores = scores.data();
     kernels_.attend(attention);
   };
 
+  size_t furthest = 0;
+  for (const Run& run : runs_) {
+    const auto position = static_cast<size_t>(active_[run.first].row->position);
+    furthest = std::max(furthest, position + run.count);
+  }
+  for (auto& scores : scores_) scores.resize(kernels::kAttentionTile * (furthest + 31));
   // Threads take turns, because later rows of a prompt see more positions.
   const size_t threads = scores_.size();
   const size_t items = runs_.size() * kv_heads;

@@ -3,7 +3,9 @@
 #include <isthmus/kernels/pack.h>
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -136,12 +138,22 @@ class Loader {
     for (const model::Tensor* tensor : tensors) {
       const MatrixView<float> out(next, tensor->rows(), tensor->cols());
       ISTHMUS_TRY(in_parallel(out.rows(), [&](size_t begin, size_t end) {
-        return model::read_rows(*tensor, begin, out.middle_rows(begin, end - begin));
+        return read_finite(*tensor, begin, out.middle_rows(begin, end - begin));
       }));
       file_.release(*tensor);
       next += out.rows() * out.cols();
     }
     return all;
+  }
+
+  static Status read_finite(const model::Tensor& tensor, size_t first, MatrixView<float> rows) {
+    ISTHMUS_TRY(model::read_rows(tensor, first, rows));
+    const auto values = rows.values();
+    if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+      return {};
+    }
+    return fail(ErrorCode::kNotFinite,
+                "engine: tensor '" + tensor.name + "' holds a number that is not finite");
   }
 
   Result<Linear> linear(int32_t bits, const std::vector<Wanted>& stacked) {
@@ -213,7 +225,12 @@ class Loader {
     std::mutex mutex;
     Status status;
     pool_.parallel_for(count, /*grain=*/1, [&](size_t begin, size_t end) {
-      Status piece = body(begin, end);
+      Status piece;
+      try {
+        piece = body(begin, end);
+      } catch (const std::bad_alloc&) {  // must not leave the loop
+        piece = fail(ErrorCode::kOutOfMemory, "engine: no memory to load weights");
+      }
       if (piece) return;
       const std::scoped_lock lock(mutex);
       status = std::move(piece);

@@ -17,6 +17,10 @@ Result<Region> Region::reserve(size_t bytes) {
     return fail(ErrorCode::kOutOfMemory,
                 "engine: cannot reserve memory for " + std::to_string(bytes) + " bytes");
   }
+#ifdef MADV_NOHUGEPAGE
+  // Where the system gives huge pages unasked, the first token of every table would take one.
+  madvise(data, bytes, MADV_NOHUGEPAGE);
+#endif
   return Region(static_cast<std::byte*>(data), bytes);
 }
 

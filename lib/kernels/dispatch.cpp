@@ -6,6 +6,9 @@
 
 #include "variants.h"
 
+#ifdef ISTHMUS_X86_KERNELS
+#include <cpuid.h>
+#endif
 #ifdef ISTHMUS_ARM_KERNELS
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -19,8 +22,17 @@ namespace {
 constexpr std::array<const KernelTable*, 3> kVariants = {&kGenericKernels, &kAvx2Kernels,
                                                          &kAvx512Kernels};
 
+/// clang 14's __builtin_cpu_supports does not know it.
+bool has_f16c() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 size_t supported_count() {
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) return 1;
+  if (!__builtin_cpu_supports("avx2") || !has_f16c()) return 1;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni");

@@ -15,6 +15,13 @@ inline int32_t sum_lanes(IntVector v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(quarters, _mm_shuffle_epi32(quarters, 1)));
 }
 
+inline int32_t largest_lane(IntVector v) {
+  const __m128i halves =
+      _mm_max_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+  const __m128i quarters = _mm_max_epi32(halves, _mm_unpackhi_epi64(halves, halves));
+  return _mm_cvtsi128_si32(_mm_max_epi32(quarters, _mm_shuffle_epi32(quarters, 1)));
+}
+
 inline float largest_lane(Vector v) {
   const __m128 halves =
       _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));

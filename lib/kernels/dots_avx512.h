@@ -16,6 +16,10 @@ inline int32_t sum_lanes(IntVector v) {
   return _mm512_reduce_add_epi32((__m512i)v);
 }
 
+inline int32_t largest_lane(IntVector v) {
+  return _mm512_reduce_max_epi32((__m512i)v);
+}
+
 inline float largest_lane(Vector v) {
   return _mm512_reduce_max_ps((__m512)v);
 }

@@ -25,6 +25,12 @@ inline int32_t sum_lanes(IntVector v) {
   return sum;
 }
 
+inline int32_t largest_lane(IntVector v) {
+  int32_t largest = v[0];
+  for (size_t i = 1; i < kVectorLanes; ++i) largest = v[i] > largest ? v[i] : largest;
+  return largest;
+}
+
 inline float largest_lane(Vector v) {
   float largest = v[0];
   for (size_t i = 1; i < kVectorLanes; ++i) largest = v[i] > largest ? v[i] : largest;

@@ -13,6 +13,10 @@ inline int32_t sum_lanes(IntVector v) {
   return vaddvq_s32((int32x4_t)v);
 }
 
+inline int32_t largest_lane(IntVector v) {
+  return vmaxvq_s32((int32x4_t)v);
+}
+
 inline float largest_lane(Vector v) {
   return vmaxvq_f32((float32x4_t)v);
 }

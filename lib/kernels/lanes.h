@@ -101,10 +101,6 @@ inline float reduce(const Lanes& lanes) {
   return (quad[0] + quad[2]) + (quad[1] + quad[3]);
 }
 
-inline Vector magnitudes(Vector v) {
-  return v < 0 ? -v : v;
-}
-
 inline Vector larger(Vector a, Vector b) {
   return a > b ? a : b;
 }

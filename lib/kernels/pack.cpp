@@ -255,8 +255,11 @@ class Rounder {
   static constexpr int kRanges = 12;
   static constexpr float kRangeStep = 0.04F;
 
+  static constexpr double kLargest = 65504;  // of binary16
+
   static float as_stored(double value) {
-    return float_from_f16(f16_from_float(static_cast<float>(value)));
+    const double limited = std::clamp(value, -kLargest, kLargest);
+    return float_from_f16(f16_from_float(static_cast<float>(limited)));
   }
 
   void set_range(float low, float high, Group& group) const {

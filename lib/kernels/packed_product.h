@@ -40,17 +40,36 @@ inline int32_t quantize_half(const Lanes& x, float factor, CodePlane coarse, Cod
   return coarse.half_sums[half] * kCoarseStep + fine.half_sums[half];
 }
 
+/// A group with a number that is not finite: everything that is multiplied by it becomes NaN.
+inline void poison_group(const QuantizedRows& row, size_t g) {
+  const CodePlane planes[2] = {row.coarse, row.fine};
+  for (const CodePlane& plane : planes) {
+    if (plane.codes == nullptr) continue;
+    __builtin_memset(plane.codes + g * kPackedGroup, 0, kPackedGroup);
+    plane.half_sums[2 * g] = 0;
+    plane.half_sums[2 * g + 1] = 0;
+  }
+  row.scales[g] = __builtin_nanf("");
+  row.sums[g] = __builtin_nanf("");
+}
+
 /// One group of 32.
 template <bool Fine>
 inline void quantize_group(const float* x, const QuantizedRows& row, size_t g) {
+  // Compared as integers, magnitudes have the same order, with infinity and NaN at the end.
   const Lanes halves[2] = {load(x), load(x + kLanes)};
-  Vector largest = {};
+  IntVector largest = {};
   for (const Lanes& half : halves) {
     ISTHMUS_UNROLL
-    for (size_t p = 0; p < kParts; ++p) largest = larger(magnitudes(half.part[p]), largest);
+    for (size_t p = 0; p < kParts; ++p) {
+      const IntVector magnitude = (IntVector)half.part[p] & 0x7FFFFFFF;
+      largest = magnitude > largest ? magnitude : largest;
+    }
   }
+  const int32_t top_bits = largest_lane(largest);
+  if (top_bits >= 0x7F800000) return poison_group(row, g);
+  const float top = __builtin_bit_cast(float, top_bits);
   constexpr float kTopCode = 127 * (Fine ? kCoarseStep : 1);
-  const float top = largest_lane(largest);
   const float factor = top < kSmallest ? 0 : kTopCode / top;
   const float scale = top < kSmallest ? 0 : top / kTopCode;
   const int32_t first = quantize_half<Fine>(halves[0], factor, row.coarse, row.fine, 2 * g);
@@ -85,6 +104,7 @@ struct Layout {
   static constexpr size_t kScaleBytes = kFormat.scale_bytes();
   static constexpr size_t kScaleRows = (HalfGroups ? 2 : 1) + (Offsets ? 1 : 0);
   static constexpr size_t kCodes = kScaleRows * kScaleBytes;
+  static constexpr size_t kGroupBytes = kFormat.group_bytes();
 
   /// Scales or offsets of the outputs of one part of a block.
   static Vector scales(const uint8_t* group, size_t which, size_t part) {
@@ -186,9 +206,9 @@ inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row
   for (size_t part = 0; part < kParts; ++part) {
     Vector outputs[Rows] = {};
     const uint8_t* group = block;
-    for (size_t g = 0; g < p.groups; ++g, group += L::kFormat.group_bytes()) {
+    for (size_t g = 0; g < p.groups; ++g, group += L::kGroupBytes) {
       if (Rows <= 2 && part == 0) {
-        for (size_t line = 0; line < L::kFormat.group_bytes(); line += 64) {
+        for (size_t line = 0; line < L::kGroupBytes; line += 64) {
           __builtin_prefetch(group + kAhead + line);
         }
       }
@@ -210,8 +230,7 @@ inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row
 template <typename L, bool Fine>
 void packed_rows(const PackedProduct& p) {
   for (size_t b = p.first_block; b < p.end_block; ++b) {
-    const auto* block =
-        reinterpret_cast<const uint8_t*>(p.blocks) + b * p.groups * L::kFormat.group_bytes();
+    const auto* block = reinterpret_cast<const uint8_t*>(p.blocks) + b * p.groups * L::kGroupBytes;
     const size_t output = b * kPackedOutputs;
     size_t row = 0;
     for (; row + ISTHMUS_PACKED_ROWS <= p.rows; row += ISTHMUS_PACKED_ROWS) {

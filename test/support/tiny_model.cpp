@@ -297,6 +297,13 @@ void TinyModel::remove(std::string_view name) {
   REQUIRE(erased == 1);
 }
 
+void TinyModel::set(std::string_view name, size_t index, float value) {
+  const auto tensor = std::find_if(tensors_.begin(), tensors_.end(),
+                                   [name](const model::Tensor& t) { return t.name == name; });
+  REQUIRE(tensor != tensors_.end());
+  values_[static_cast<size_t>(tensor - tensors_.begin())][index] = value;
+}
+
 void TinyModel::reshape(std::string_view name, std::vector<uint64_t> shape) {
   const auto tensor = std::find_if(tensors_.begin(), tensors_.end(),
                                    [name](const model::Tensor& t) { return t.name == name; });

@@ -41,6 +41,8 @@ class TinyModel final : public model::ModelFile {
 
   /// Takes a tensor away. The name must exist.
   void remove(std::string_view name);
+  /// Changes one number. The name must exist.
+  void set(std::string_view name, size_t index, float value);
   /// Gives a tensor other dimensions. The name must exist.
   void reshape(std::string_view name, std::vector<uint64_t> shape);
 

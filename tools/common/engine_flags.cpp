@@ -38,7 +38,8 @@ void declare_storage(CLI::App& app, EngineFlags& flags, const std::string& bits_
       ->check(CLI::IsMember({16, 8}))
       ->capture_default_str();
   app.add_option(bits_name, flags.weight_bits,
-                 "most bits of a weight here: 8 or 4; the file's if fewer; not for exact")
+                 "most bits of a weight's code here: 8 or 4; types that fit stay as they are; not "
+                 "for exact")
       ->check(CLI::IsMember({8, 4}))
       ->capture_default_str();
 }

@@ -1,12 +1,15 @@
 #include "bandwidth.h"
 
 #include <isthmus/core/clock.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <iterator>
+#include <new>
 #include <numeric>
-#include <vector>
+#include <span>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -45,6 +48,32 @@ __attribute__((target("avx2"))) uint64_t sum_avx2(const uint64_t* words, size_t 
 }
 #endif
 
+/// Ones, on huge pages where the system gives them, as an engine's weights are.
+class HugeBuffer {
+ public:
+  explicit HugeBuffer(size_t bytes) : bytes_(bytes) {
+    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data_ == MAP_FAILED) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
+    std::fill_n(static_cast<uint64_t*>(data_), bytes / sizeof(uint64_t), uint64_t{1});
+  }
+  HugeBuffer(const HugeBuffer&) = delete;
+  HugeBuffer& operator=(const HugeBuffer&) = delete;
+  ~HugeBuffer() {
+    munmap(data_, bytes_);
+  }
+
+  [[nodiscard]] std::span<const uint64_t> words() const {
+    return {static_cast<const uint64_t*>(data_), bytes_ / sizeof(uint64_t)};
+  }
+
+ private:
+  void* data_;
+  size_t bytes_;
+};
+
 auto widest_sum() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2")) return sum_avx2;
@@ -58,7 +87,8 @@ double read_bandwidth(ThreadPool& pool) {
   constexpr size_t kBytes = 256'000'000;
   constexpr size_t kGrain = 64;  // words; every piece is a multiple of what a sum takes at once
   constexpr int kPasses = 8;
-  const std::vector<uint64_t> words(kBytes / sizeof(uint64_t), 1);
+  const HugeBuffer buffer(kBytes);
+  const std::span<const uint64_t> words = buffer.words();
   const auto sum = widest_sum();
   const SteadyClock clock;
   double best_s = 0;

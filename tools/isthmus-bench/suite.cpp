@@ -18,7 +18,9 @@
 namespace isthmus::tools {
 namespace {
 
-Result<std::shared_ptr<const model::ModelFile>> open_model(const BenchFlags& flags) {
+using ModelResult = Result<std::shared_ptr<const model::ModelFile>>;
+
+ModelResult open_model(const BenchFlags& flags) {
   if (!flags.shape.empty()) return make_synthetic_model(flags.shape);
   return model::ModelFile::open(flags.model);
 }
@@ -32,11 +34,12 @@ struct Choices {
 
 class Suite {
  public:
-  Suite(const BenchFlags& flags, const model::ModelConfig& config, int32_t cut)
+  Suite(const BenchFlags& flags, std::shared_ptr<const model::ModelFile> model, int32_t cut)
       : flags_(flags),
-        layer_count_(config.layer_count),
+        model_(std::move(model)),
+        layer_count_(model_->config().layer_count),
         cut_(cut),
-        tokens_(bench_tokens(flags.capacity(), config.vocab_size)),
+        tokens_(bench_tokens(flags.capacity(), model_->config().vocab_size)),
         chosen_(flags.chosen_cases()),
         pool_(static_cast<size_t>(flags.threads)) {}
 
@@ -75,7 +78,9 @@ class Suite {
   // the cut is. Opens the model anew, so that the pages of its file that stay mapped are counted
   // for this engine.
   Result<EnginePtr> load(Segment segment, ThreadPool& pool) const {
-    ISTHMUS_ASSIGN(const auto file, open_model(flags_));
+    // A synthetic model is in memory before anything is measured, and not counted.
+    ISTHMUS_ASSIGN(const auto file,
+                   flags_.shape.empty() ? open_model(flags_) : ModelResult(model_));
     const engine::LayerWindow layers = layers_of(segment);
     model::Part part;
     if (layers.count() > 0) part.layers.emplace_back(layers.first, layers.end);
@@ -226,6 +231,7 @@ class Suite {
   }
 
   const BenchFlags& flags_;
+  std::shared_ptr<const model::ModelFile> model_;
   int32_t layer_count_;
   int32_t cut_;
   std::vector<int32_t> tokens_;
@@ -246,15 +252,15 @@ double median(std::vector<double> values) {
 }
 
 Result<SuiteResult> run_suite(const BenchFlags& flags) {
-  ISTHMUS_ASSIGN(const auto file, open_model(flags));
-  const model::ModelConfig config = file->config();
-  const int32_t cut = flags.cut.value_or(std::max(1, config.layer_count / 10));
-  if (cut > config.layer_count) {
+  ISTHMUS_ASSIGN(const auto model, open_model(flags));
+  const int32_t layers = model->config().layer_count;
+  const int32_t cut = flags.cut.value_or(std::max(1, layers / 10));
+  if (cut > layers) {
     return fail(ErrorCode::kInvalidArgument, "bench: cut is " + std::to_string(cut) +
-                                                 ", the model has " +
-                                                 std::to_string(config.layer_count) + " layers");
+                                                 ", the model has " + std::to_string(layers) +
+                                                 " layers");
   }
-  return Suite(flags, config, cut).run();
+  return Suite(flags, model, cut).run();
 }
 
 }  // namespace isthmus::tools

@@ -109,7 +109,8 @@ struct KernelTable {
 
   void (*product)(const Product& product);
   /// Bytes of `size` numbers; `row` points at one row. The scale is the largest magnitude of a
-  /// group / 127, with fine codes / (127 * 254); below 2^-100 the group is zero.
+  /// group / 127, with fine codes / (127 * 254); below 2^-100 the group is zero. A group
+  /// with a number that is not finite gets scale and sum NaN.
   void (*quantize)(const float* x, size_t size, const QuantizedRows& row);
   void (*packed_product)(const PackedProduct& product);
   /// Writes one position of one head. `key` and `value` are [head_size] and finite.

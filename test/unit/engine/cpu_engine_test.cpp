@@ -21,7 +21,9 @@ constexpr CpuEngineOptions kExact = {.precision = Precision::kExact};
 const std::vector<CpuEngineOptions> kAllOptions = {
     kExact,
     {.precision = Precision::kFine},
-    {.precision = Precision::kFast, .kv_bits = KvBits::k8}};
+    {.precision = Precision::kFast,
+     .kv_bits = KvBits::k8,
+     .weights = {.ranges = {{{1, 3}, 4}}, .head_bits = 4}}};
 
 /// Loads engines on a pool of its own. The instruction set is the one of the environment.
 class CpuUnderTest {
@@ -198,6 +200,32 @@ TEST_CASE("loading reports progress up to 1 and what the engine is", "[engine][c
   CHECK(exact->info().kv_bytes_per_token_and_layer > engine->info().kv_bytes_per_token_and_layer);
   CHECK(engine->batch_invariant());
   CHECK(engine->part().layers == part.layers);
+}
+
+TEST_CASE("a number that is not finite in a norm is named at load", "[engine][cpu]") {
+  const auto config = test::tiny_configs().front().config;
+  for (const CpuEngineOptions& options : kAllOptions) {
+    auto model = std::make_shared<test::TinyModel>(config);
+    model->set("blk.1.attn_norm.weight", 5, NAN);
+    ThreadPool pool(2);
+    const auto loaded = load_cpu_engine(model, test::whole_model(config), pool, options);
+    CHECK_FAILS_WITH(loaded, ErrorCode::kNotFinite);
+    CHECK(loaded.error().message.find("blk.1.attn_norm.weight") != std::string::npos);
+  }
+}
+
+TEST_CASE("a cache outlives its engine without being taken for another's", "[engine][cpu]") {
+  const auto config = test::tiny_configs().front().config;
+  const auto model = std::make_shared<const test::TinyModel>(config);
+  CpuUnderTest cpu(1);
+  std::unique_ptr<KvCache> cache;
+  for (int i = 0; i < 20; ++i) {  // an allocator likes to give the same address again
+    const auto engine = test::value_of(cpu.get().load(model, test::whole_model(config)));
+    const auto tokens = test::tiny_tokens(1, config.vocab_size);
+    const Slice slice{.cache = cache.get(), .tokens = tokens, .rows = Rows::kNone};
+    if (cache) CHECK_FAILS_WITH(engine->forward({&slice, 1}), ErrorCode::kInvalidArgument);
+    cache = test::value_of(engine->make_cache({0, config.layer_count}, 8));
+  }
 }
 
 TEST_CASE("a policy rounds the layers it names", "[engine][cpu]") {

@@ -191,6 +191,61 @@ TEST_CASE("a row's products do not depend on the rows beside it", "[kernels][pac
   }
 }
 
+TEST_CASE("products of any width run on rounded weights", "[kernels][packed]") {
+  const int32_t bits = GENERATE(4, 8);
+  const size_t inputs = GENERATE(1, 5, 31, 33, 100);
+  const size_t outputs = GENERATE(1, 16, 21);
+  const bool two_bytes = GENERATE(false, true);
+  CAPTURE(bits, inputs, outputs, two_bytes);
+  const auto values = numbers(26, outputs * inputs);
+  Packed packed{rounded_format(bits), {}};
+  Matrix weights(outputs, inputs);
+  const size_t bytes = block_bytes(packed.format, inputs);
+  for (size_t first = 0; first < outputs; first += kPackedOutputs) {
+    const size_t count = std::min(kPackedOutputs, outputs - first);
+    const MatrixView<const float> rows(values.data() + first * inputs, count, inputs);
+    packed.blocks.resize(packed.blocks.size() + bytes);
+    const auto block = std::span(packed.blocks).last(bytes);
+    REQUIRE(round_block(rows, bits, block));
+    REQUIRE(unpack_block(packed.format, block, weights.view().middle_rows(first, count)));
+  }
+  const auto x = numbers(27, 3 * inputs, 2);
+  const auto y = same_on_all([&](const KernelTable& table) {
+    return multiply(table, packed, x, 3, outputs, {}, two_bytes);
+  });
+  for (size_t r = 0; r < 3; ++r) {
+    const test::ByteRow row = test::quantize(std::span(x).subspan(r * inputs, inputs), two_bytes);
+    for (size_t o = 0; o < outputs; ++o) {
+      double exact = 0;
+      for (size_t i = 0; i < inputs; ++i) {
+        exact += static_cast<double>(weights.row(o)[i]) * row.code(i) *
+                 static_cast<double>(row.scales[i / 32]);
+      }
+      REQUIRE(std::abs(y[r * outputs + o] - exact) <= 1e-5 * static_cast<double>(inputs));
+    }
+  }
+}
+
+TEST_CASE("what is not finite stays so on every variant, and spoils no other row",
+          "[kernels][packed]") {
+  const float bad = GENERATE(NAN, std::numeric_limits<float>::infinity(),
+                             -std::numeric_limits<float>::infinity());
+  const bool two_bytes = GENERATE(false, true);
+  const DType type = GENERATE(DType::kQ4_0, DType::kQ4_1, DType::kQ8_0, DType::kQ6_K);
+  constexpr size_t kInputs = 256;
+  const Packed packed = pack(type, stored_rows(type, 16, kInputs, 4), 16, kInputs);
+  auto x = numbers(28, 2 * kInputs);
+  const auto good = same_on_all(
+      [&](const KernelTable& table) { return multiply(table, packed, x, 2, 16, {}, two_bytes); });
+  x[kInputs + 70] = bad;
+  for (const KernelTable* table : available_kernels()) {
+    CAPTURE(table->name, bad);
+    const auto y = multiply(*table, packed, x, 2, 16, {}, two_bytes);
+    CHECK(same_bits(std::span(y).first(16), std::span(good).first(16)));
+    for (const float value : std::span(y).last(16)) CHECK(std::isnan(value));
+  }
+}
+
 TEST_CASE("extreme codes overflow nowhere", "[kernels][packed]") {
   // Every product at its largest, also -128 times -127, which byte instructions like to get wrong.
   const auto code = static_cast<int8_t>(GENERATE(-128, 127));
