@@ -183,7 +183,7 @@ class Loader {
                    weights_.memory.take(piece.block_count() * block_bytes));
     piece.blocks = blocks;
     const size_t row_bytes = tensor.data.size() / tensor.rows();
-    const Status packed = in_parallel(piece.block_count(), [&](size_t begin, size_t end) -> Status {
+    Status packed = in_parallel(piece.block_count(), [&](size_t begin, size_t end) -> Status {
       Matrix rounded;
       for (size_t b = begin; b < end; ++b) {
         const size_t first = b * kPackedOutputs;

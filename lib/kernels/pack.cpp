@@ -33,6 +33,10 @@ float load_f16(const uint8_t* bytes) {
   return float_from_f16(load<uint16_t>(bytes));
 }
 
+int signed_byte(const uint8_t* bytes) {
+  return static_cast<int>(load<int8_t>(bytes));
+}
+
 /// The codes of 16 bytes of nibbles: both of byte i are elements i and i + 16.
 void read_nibbles(const uint8_t* bytes, Group& group) {
   for (size_t i = 0; i < 16; ++i) {
@@ -41,12 +45,12 @@ void read_nibbles(const uint8_t* bytes, Group& group) {
   }
 }
 
-void read_q4_0(const uint8_t* block, unsigned /*group*/, Group& out) {
+void read_q4_0(const uint8_t* block, size_t /*group*/, Group& out) {
   out.scales[0] = load_f16(block);
   read_nibbles(block + 2, out);
 }
 
-void read_q4_1(const uint8_t* block, unsigned /*group*/, Group& out) {
+void read_q4_1(const uint8_t* block, size_t /*group*/, Group& out) {
   out.scales[0] = load_f16(block);
   out.offset = load_f16(block + 2);
   read_nibbles(block + 4, out);
@@ -56,29 +60,30 @@ void add_fifth_bits(uint32_t bits, Group& out) {
   for (size_t i = 0; i < kPackedGroup; ++i) out.codes[i] |= static_cast<int>(bits >> i & 1U) << 4;
 }
 
-void read_q5_0(const uint8_t* block, unsigned /*group*/, Group& out) {
+void read_q5_0(const uint8_t* block, size_t /*group*/, Group& out) {
   out.scales[0] = load_f16(block);
   read_nibbles(block + 6, out);
   add_fifth_bits(load<uint32_t>(block + 2), out);
   for (int& code : out.codes) code -= 16;
 }
 
-void read_q5_1(const uint8_t* block, unsigned /*group*/, Group& out) {
+void read_q5_1(const uint8_t* block, size_t /*group*/, Group& out) {
   out.scales[0] = load_f16(block);
   out.offset = load_f16(block + 2);
   read_nibbles(block + 8, out);
   add_fifth_bits(load<uint32_t>(block + 4), out);
 }
 
-void read_q8_0(const uint8_t* block, unsigned /*group*/, Group& out) {
+void read_q8_0(const uint8_t* block, size_t /*group*/, Group& out) {
   out.scales[0] = load_f16(block);
-  for (size_t i = 0; i < kPackedGroup; ++i) out.codes[i] = load<int8_t>(block + 2 + i);
+  for (size_t i = 0; i < kPackedGroup; ++i) out.codes[i] = signed_byte(block + 2 + i);
 }
 
-void read_q3_k(const uint8_t* block, unsigned group, Group& out) {
+void read_q3_k(const uint8_t* block, size_t group, Group& out) {
   const float d = load_f16(block + 108);
   for (unsigned half = 0; half < 2; ++half) {
-    out.scales[half] = d * static_cast<float>(read_q3_k_scale(block + 96, 2 * group + half));
+    out.scales[half] = d * static_cast<float>(read_q3_k_scale(
+                               block + 96, static_cast<unsigned>(2 * group + half)));
   }
   const uint8_t* codes = block + 32 + group / 4 * 32;
   for (unsigned i = 0; i < kPackedGroup; ++i) {
@@ -87,8 +92,8 @@ void read_q3_k(const uint8_t* block, unsigned group, Group& out) {
   }
 }
 
-void read_k_group(const uint8_t* block, unsigned group, const uint8_t* codes, Group& out) {
-  const auto [scale, offset] = read_k_scale(block + 4, group);
+void read_k_group(const uint8_t* block, size_t group, const uint8_t* codes, Group& out) {
+  const auto [scale, offset] = read_k_scale(block + 4, static_cast<unsigned>(group));
   out.scales[0] = load_f16(block) * static_cast<float>(scale);
   out.offset = -(load_f16(block + 2) * static_cast<float>(offset));
   for (unsigned i = 0; i < kPackedGroup; ++i) {
@@ -96,21 +101,21 @@ void read_k_group(const uint8_t* block, unsigned group, const uint8_t* codes, Gr
   }
 }
 
-void read_q4_k(const uint8_t* block, unsigned group, Group& out) {
+void read_q4_k(const uint8_t* block, size_t group, Group& out) {
   read_k_group(block, group, block + 16, out);
 }
 
-void read_q5_k(const uint8_t* block, unsigned group, Group& out) {
+void read_q5_k(const uint8_t* block, size_t group, Group& out) {
   read_k_group(block, group, block + 48, out);
   for (unsigned i = 0; i < kPackedGroup; ++i) {
     out.codes[i] |= static_cast<int>(block[16 + i] >> group & 1U) << 4;
   }
 }
 
-void read_q6_k(const uint8_t* block, unsigned group, Group& out) {
+void read_q6_k(const uint8_t* block, size_t group, Group& out) {
   const float d = load_f16(block + 208);
   for (unsigned half = 0; half < 2; ++half) {
-    out.scales[half] = d * static_cast<float>(load<int8_t>(block + 192 + 2 * group + half));
+    out.scales[half] = d * static_cast<float>(signed_byte(block + 192 + 2 * group + half));
   }
   const uint8_t* lows = block + group / 4 * 64 + group % 2 * 32;
   const uint8_t* highs = block + 128 + group / 4 * 32;
@@ -124,7 +129,7 @@ void read_q6_k(const uint8_t* block, unsigned group, Group& out) {
 struct Packing {
   DType type;
   PackedFormat format;
-  void (*read)(const uint8_t* block, unsigned group, Group& out);
+  void (*read)(const uint8_t* block, size_t group, Group& out);
 };
 
 constexpr PackedFormat kHalvesOfBytes = {.half_groups = true, .float_scales = true};
@@ -346,8 +351,7 @@ Status pack_block(DType type, std::span<const std::byte> rows, size_t inputs,
     const auto* row = reinterpret_cast<const uint8_t*>(rows.data()) + n * row_bytes;
     for (size_t g = 0; g < group_count(inputs); ++g) {
       Group group;
-      packing->read(row + g / groups_per_source * info->block_bytes,
-                    static_cast<unsigned>(g % groups_per_source), group);
+      packing->read(row + g / groups_per_source * info->block_bytes, g % groups_per_source, group);
       if (!std::isfinite(group.scales[0]) || !std::isfinite(group.scales[1]) ||
           !std::isfinite(group.offset)) {
         return fail(ErrorCode::kNotFinite, "kernels: a scale of the weights is not finite");

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdint>
+#include <functional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -58,15 +58,19 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::release(std::span<const std::byte> piece) const {
-  const auto begin = reinterpret_cast<uintptr_t>(piece.data());
-  const auto end = begin + piece.size();
-  const auto file = reinterpret_cast<uintptr_t>(bytes_.data());
-  if (begin < file || end > file + bytes_.size()) return;
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = end / page * page;
+  const std::less_equal<> before;
+  if (!before(bytes_.data(), piece.data()) ||
+      !before(piece.data() + piece.size(), bytes_.data() + bytes_.size())) {
+    return;
+  }
+  // A mapping starts on a page, so offsets in the file tell pages as well as addresses do.
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = static_cast<size_t>(piece.data() - bytes_.data());
+  const size_t first = (begin + page - 1) / page * page;
+  const size_t last = (begin + piece.size()) / page * page;
+  if (first >= last) return;
   // Only memory depends on whether the system agrees.
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  ::madvise(const_cast<std::byte*>(bytes_.data() + first), last - first, MADV_DONTNEED);
 }
 
 }  // namespace isthmus::model
