@@ -1,0 +1,141 @@
+#include <isthmus/audit/attack.h>
+#include <isthmus/core/random.h>
+#include <isthmus/engine/cpu_engine.h>
+
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+
+#include "support/catch.h"
+#include "support/tiny_model.h"
+
+namespace isthmus::audit {
+namespace {
+
+using test::value_of;
+
+constexpr size_t kVocabulary = 40;
+constexpr size_t kWidth = 12;
+
+// Random directions of length 1.
+Matrix unit_table() {
+  Matrix table(kVocabulary, kWidth);
+  for (size_t r = 0; r < kVocabulary; ++r) {
+    double square = 0;
+    for (size_t c = 0; c < kWidth; ++c) {
+      table.row(r)[c] = static_cast<float>(counter_uniform(5, r * kWidth + c) - 0.5);
+      square += std::pow(table.row(r)[c], 2);
+    }
+    for (float& value : table.row(r)) value /= static_cast<float>(std::sqrt(square));
+  }
+  return table;
+}
+
+// Embeddings through an unknown linear map and a shift, channels of very different sizes.
+Release hidden_release(const Matrix& table, size_t count, uint64_t seed, double noise) {
+  Release release{.rows = Matrix(count, kWidth)};
+  for (size_t r = 0; r < count; ++r) {
+    const auto token = static_cast<size_t>(counter_uniform(seed, r) * kVocabulary);
+    release.tokens.push_back(static_cast<int32_t>(token));
+    for (size_t c = 0; c < kWidth; ++c) {
+      double sum = 3;
+      for (size_t k = 0; k < kWidth; ++k)
+        sum += (counter_uniform(7, c * kWidth + k) - 0.5) * table.row(token)[k];
+      sum += noise * (counter_uniform(seed + 1, r * kWidth + c) - 0.5);
+      release.rows.row(r)[c] = static_cast<float>(sum * std::pow(10.0, c % 4));
+    }
+  }
+  return release;
+}
+
+TEST_CASE("the nearest neighbour of a scaled embedding is its token", "[audit][attack]") {
+  const Matrix table = unit_table();
+  Matrix rows = table;
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    for (float& value : rows.row(r)) value *= static_cast<float>(r + 1);
+  }
+  ThreadPool pool(GENERATE(1, 2));
+  const auto guesses = nearest_neighbors(std::as_const(rows).view(), table.view(), pool);
+  for (size_t r = 0; r < kVocabulary; ++r) {
+    CHECK(guesses[r].front() == static_cast<int32_t>(r));
+    // Best first, and all different.
+    for (size_t i = 1; i < guesses[r].size(); ++i) {
+      const auto cosine = [&](int32_t id) {
+        double sum = 0;
+        for (size_t c = 0; c < kWidth; ++c) sum += table.row(r)[c] * table.row(id)[c];
+        return sum;
+      };
+      CHECK(cosine(guesses[r][i - 1]) > cosine(guesses[r][i]));
+    }
+  }
+  CHECK_THROWS_AS(nearest_neighbors(Matrix(1, 3).view(), table.view(), pool),
+                  std::invalid_argument);
+}
+
+TEST_CASE("a ridge inverter undoes an unknown linear map, and noise stops it", "[audit][attack]") {
+  const Matrix table = unit_table();
+  ThreadPool pool(1);
+  const auto recovery = [&](double noise) {
+    const Release train = hidden_release(table, 500, 100, noise);
+    const Release test = hidden_release(table, 200, 200, noise);
+    const auto inverter = value_of(RidgeInverter::fit(train, table.view()));
+    const Matrix guessed = inverter.invert(test.rows.view());
+    return judge(nearest_neighbors(guessed.view(), table.view(), pool), test.tokens);
+  };
+  const Recovery clean = recovery(0);
+  CHECK(clean.top1 == 1);
+  CHECK(clean.exact_sequence == 1);
+  const Recovery noisy = recovery(3);
+  CHECK(noisy.top1 < 0.5);
+  CHECK(noisy.top5 > noisy.top1);
+}
+
+TEST_CASE("without a map, the nearest neighbour alone reads nothing of it", "[audit][attack]") {
+  const Matrix table = unit_table();
+  ThreadPool pool(1);
+  const Release test = hidden_release(table, 200, 200, 0);
+  CHECK(judge(nearest_neighbors(test.rows.view(), table.view(), pool), test.tokens).top1 < 0.2);
+}
+
+TEST_CASE("an inverter needs rows, and tokens of the table", "[audit][attack]") {
+  const Matrix table = unit_table();
+  CHECK_FAILS_WITH(RidgeInverter::fit(hidden_release(table, 9, 1, 0), table.view()),
+                   ErrorCode::kInvalidArgument);
+  Release train = hidden_release(table, 20, 1, 0);
+  train.tokens[3] = kVocabulary;
+  CHECK_FAILS_WITH(RidgeInverter::fit(train, table.view()), ErrorCode::kInvalidArgument);
+}
+
+TEST_CASE("recovery is counted as by hand", "[audit][attack]") {
+  std::vector<int32_t> tokens(40, 7);
+  std::vector<Guesses> guesses(40, Guesses{7, 1, 2, 3, 4});
+  guesses[20] = {1, 2, 3, 4, 7};
+  guesses[35] = {1, 2, 3, 4, 5};
+  const Recovery recovery = judge(guesses, tokens);
+  CHECK(recovery.tokens == 40);
+  CHECK(recovery.top1 == Approx(38.0 / 40));
+  CHECK(recovery.top5 == Approx(39.0 / 40));
+  CHECK(recovery.exact_sequence ==
+        Approx(1.0 / 2));  // the second of two whole stretches has a miss
+  CHECK(recovery.top1_interval.low == Approx(0.8350).margin(1e-4));
+  CHECK(recovery.top1_interval.high == Approx(0.9862).margin(1e-4));
+  CHECK_THROWS_AS(judge({}, {}), std::invalid_argument);
+  CHECK_THROWS_AS(judge(guesses, std::span(tokens).first(39)), std::invalid_argument);
+}
+
+TEST_CASE("an untouched embedding is read by its nearest neighbour", "[audit][attack]") {
+  const auto file = std::make_shared<test::TinyModel>(test::tiny_configs().front().config);
+  ThreadPool pool(1);
+  const auto engine = value_of(engine::load_cpu_engine(
+      file, test::whole_model(file->config()), pool, {.precision = engine::Precision::kExact}));
+  const auto codec = value_of(codec::BoundaryCodec::make(
+      value_of(codec::CodecSpec::parse("bf16")), static_cast<size_t>(file->config().hidden_size)));
+  const TextWindows text{.tokens = test::tiny_tokens(24, file->config().vocab_size), .window = 12};
+  const Matrix table = value_of(unit_embeddings(*engine));
+  CHECK(table.rows() == static_cast<size_t>(file->config().vocab_size));
+  const Release released = value_of(release({engine.get(), engine.get(), 0}, text, codec));
+  CHECK(judge(nearest_neighbors(released.rows.view(), table.view(), pool), text.tokens).top1 == 1);
+}
+
+}  // namespace
+}  // namespace isthmus::audit
