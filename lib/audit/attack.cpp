@@ -4,7 +4,9 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -87,6 +89,20 @@ Result<Matrix> unit_embeddings(engine::Engine& engine) {
     row.stableNormalize();
   }
   return table;
+}
+
+Guesses commonest(std::span<const int32_t> tokens) {
+  std::map<int32_t, size_t> counts;
+  for (const int32_t token : tokens) ++counts[token];
+  std::vector<std::pair<int32_t, size_t>> sorted(counts.begin(), counts.end());
+  std::ranges::stable_sort(sorted, std::greater<>(), &std::pair<int32_t, size_t>::second);
+  Guesses guesses{};
+  if (sorted.size() < guesses.size()) {
+    throw std::invalid_argument("audit: a text of " + std::to_string(sorted.size()) +
+                                " different tokens has no five commonest");
+  }
+  for (size_t i = 0; i < guesses.size(); ++i) guesses[i] = sorted[i].first;
+  return guesses;
 }
 
 std::vector<Guesses> nearest_neighbors(MatrixView<const float> rows,

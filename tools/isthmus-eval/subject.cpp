@@ -3,25 +3,12 @@
 #include <isthmus/text/tokenizer.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include "common/terminal.h"
+#include "common/text_file.h"
 
 namespace isthmus::tools {
-namespace {
-
-Result<std::string> read_text(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(ErrorCode::kNotFound, "eval: cannot open '" + path.string() + "'");
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (file.bad()) return fail(ErrorCode::kIo, "eval: cannot read '" + path.string() + "'");
-  return text;
-}
-
-}  // namespace
-
 Result<Subject> open_subject(const EvalFlags& flags) {
   Subject subject{.cuts = flags.cuts};
   ISTHMUS_ASSIGN(subject.file, model::ModelFile::open(flags.model));

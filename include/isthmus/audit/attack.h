@@ -34,6 +34,10 @@ struct Release {
 /// The likeliest tokens for one row, best first.
 using Guesses = std::array<int32_t, 5>;
 
+/// The five commonest tokens of a text, smallest ids first among equals: what can be guessed
+/// without any message. \throws std::invalid_argument for fewer than five different tokens.
+[[nodiscard]] Guesses commonest(std::span<const int32_t> tokens);
+
 /// For each row the embeddings at the least angle. `embeddings` are of length 1. \throws
 /// std::invalid_argument for rows of another width, or fewer than 5 embeddings.
 [[nodiscard]] std::vector<Guesses> nearest_neighbors(MatrixView<const float> rows,

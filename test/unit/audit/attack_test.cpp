@@ -106,6 +106,12 @@ TEST_CASE("an inverter needs rows, and tokens of the table", "[audit][attack]") 
   CHECK_FAILS_WITH(RidgeInverter::fit(train, table.view()), ErrorCode::kInvalidArgument);
 }
 
+TEST_CASE("the commonest tokens come in order", "[audit][attack]") {
+  const int32_t tokens[] = {4, 9, 4, 1, 4, 9, 2, 3, 0, 1};
+  CHECK(commonest(tokens) == Guesses{4, 1, 9, 0, 2});
+  CHECK_THROWS_AS(commonest(std::span(tokens, 6)), std::invalid_argument);
+}
+
 TEST_CASE("recovery is counted as by hand", "[audit][attack]") {
   std::vector<int32_t> tokens(40, 7);
   std::vector<Guesses> guesses(40, Guesses{7, 1, 2, 3, 4});

@@ -1,0 +1,80 @@
+// isthmus-audit: what attackers read from the messages that a device releases.
+#include <isthmus/codec/spec.h>
+#include <isthmus/core/thread_pool.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "common/engine_flags.h"
+#include "common/terminal.h"
+#include "report.h"
+#include "run.h"
+
+namespace isthmus::tools {
+namespace {
+
+constexpr const char* kTool = "isthmus-audit";
+
+std::string check_spec(const std::string& text) {
+  const auto parsed = codec::CodecSpec::parse(text);
+  return parsed ? std::string() : parsed.error().message;
+}
+
+void declare(CLI::App& app, AuditFlags& flags) {
+  const auto tokens = CLI::Range(size_t{16}, size_t{1} << 30);
+  app.add_option("--model", flags.model, "GGUF file or Hugging Face folder")->required();
+  app.add_option("--train-text", flags.train_text, "UTF-8 text that attackers learn from")
+      ->required();
+  app.add_option("--test-text", flags.test_text, "another text, that they try to read")->required();
+  app.add_option("--train-tokens", flags.train_tokens, "how much is learnt from, whole windows")
+      ->check(tokens)
+      ->capture_default_str();
+  app.add_option("--test-tokens", flags.test_tokens, "how much is attacked, whole windows")
+      ->check(tokens)
+      ->capture_default_str();
+  app.add_option("--window", flags.window, "tokens read together, each window from position 0")
+      ->check(CLI::Range(size_t{2}, size_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--cuts", flags.cuts, "layers of the front, separated by commas")
+      ->delimiter(',')
+      ->check(CLI::NonNegativeNumber)
+      ->required();
+  app.add_option("--specs", flags.specs,
+                 "codecs the messages are released under, separated by semicolons")
+      ->delimiter(';')
+      ->check(check_spec)
+      ->capture_default_str();
+  declare_precision(app, flags.engine);
+  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
+      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
+      ->capture_default_str();
+  app.add_flag("--json", flags.json, "print a list with an object for each attack");
+}
+
+Status run(const AuditFlags& flags) {
+  ISTHMUS_ASSIGN(const AuditResult result, run_audit(flags));
+  std::fputs((flags.json ? to_json(result) : to_text(result)).c_str(), stdout);
+  return check_output();
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures how much text attackers read from released messages.", kTool);
+  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
+  AuditFlags flags;
+  declare(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const Status status = run(flags); !status) return report(kTool, status.error());
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace isthmus::tools
+
+int main(int argc, char** argv) {
+  return isthmus::tools::main(argc, argv);
+}
