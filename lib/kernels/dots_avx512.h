@@ -38,7 +38,8 @@ inline void store_bytes(IntVector v, int8_t* to) {
 }
 
 inline uint16_t half_bits(float value) {
-  return static_cast<uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+  const __m128i halves = _mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT);
+  return static_cast<uint16_t>(_mm_cvtsi128_si32(halves));
 }
 
 inline __m512i broadcast_four(const int8_t* from) {
