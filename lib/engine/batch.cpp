@@ -101,18 +101,17 @@ class SliceCheck {
 
 }  // namespace
 
-Status check_cache(const model::ModelConfig& config, const model::Part& part, LayerWindow layers,
-                   int32_t capacity) {
+Status check_cache(const Engine& engine, LayerWindow layers, int32_t capacity) {
   if (capacity < 1) {
     return fail(ErrorCode::kInvalidArgument,
                 "engine: cache capacity is " + std::to_string(capacity) + ", not at least 1");
   }
-  if (layers.first < 0 || layers.end < layers.first || layers.end > config.layer_count) {
+  if (layers.first < 0 || layers.end < layers.first || layers.end > engine.config().layer_count) {
     return fail(ErrorCode::kInvalidArgument, "engine: " + describe(layers) + " of a model with " +
-                                                 std::to_string(config.layer_count));
+                                                 std::to_string(engine.config().layer_count));
   }
   for (int32_t layer = layers.first; layer < layers.end; ++layer) {
-    if (!part.has_layer(layer)) {
+    if (!engine.part().has_layer(layer)) {
       return fail(ErrorCode::kInvalidArgument, "engine: " + describe(layers) +
                                                    " asked for, but layer " +
                                                    std::to_string(layer) + " is not held");
@@ -121,17 +120,22 @@ Status check_cache(const model::ModelConfig& config, const model::Part& part, La
   return {};
 }
 
-Status check_batch(const model::ModelConfig& config, const model::Part& part,
-                   std::span<const Slice> slices) {
+Status check_batch(const Engine& engine, std::span<const Slice> slices) {
   std::vector<const KvCache*> caches;
   caches.reserve(slices.size());
   for (size_t i = 0; i < slices.size(); ++i) {
-    ISTHMUS_TRY(SliceCheck(config, part, slices[i], "slice " + std::to_string(i)).run());
+    const std::string name = "slice " + std::to_string(i);
+    ISTHMUS_TRY(SliceCheck(engine.config(), engine.part(), slices[i], name).run());
     caches.push_back(slices[i].cache);
   }
   std::sort(caches.begin(), caches.end());
   if (std::adjacent_find(caches.begin(), caches.end()) != caches.end()) {
     return fail(ErrorCode::kInvalidArgument, "engine: two slices share a cache");
+  }
+  for (const KvCache* cache : caches) {
+    if (cache->owner() != engine.identity()) {
+      return fail(ErrorCode::kInvalidArgument, "engine: a cache was made by another engine");
+    }
   }
   return {};
 }

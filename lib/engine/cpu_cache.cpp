@@ -63,17 +63,15 @@ Result<std::unique_ptr<CpuCache>> CpuCache::make(std::shared_ptr<const void> own
 }
 
 size_t CpuCache::bytes_per_position(const model::ModelConfig& config, kernels::KvFormat format) {
-  const auto head_size = static_cast<size_t>(config.head_size);
-  const size_t width = (head_size + kLanes - 1) / kLanes * kLanes;
-  const size_t scales = format == kernels::KvFormat::kF32 ? 0 : 2 * sizeof(float);
-  return static_cast<size_t>(config.kv_head_count) * (2 * width * element_bytes(format) + scales);
+  // What a block of positions takes, which is not too large to plan for.
+  const auto block = HeadTables::plan(format, static_cast<size_t>(config.head_size), kLanes);
+  return static_cast<size_t>(config.kv_head_count) * block.value().bytes / kLanes;
 }
 
 CpuCache::CpuCache(std::shared_ptr<const void> owner, LayerWindow layers, int32_t capacity,
                    size_t kv_heads, kernels::KvFormat format, const HeadTables& tables,
                    Region memory)
-    : KvCache(layers, capacity),
-      owner_(std::move(owner)),
+    : KvCache(std::move(owner), layers, capacity),
       kv_heads_(kv_heads),
       format_(format),
       tables_(tables),

@@ -25,8 +25,7 @@ struct HeadTables {
 
 class CpuCache final : public KvCache {
  public:
-  /// `owner` is only compared, to know an engine's own caches. It is kept alive, so that no later
-  /// engine's can have its address.
+  /// \returns kOutOfMemory
   [[nodiscard]] static Result<std::unique_ptr<CpuCache>> make(std::shared_ptr<const void> owner,
                                                               const model::ModelConfig& config,
                                                               kernels::KvFormat format,
@@ -35,7 +34,6 @@ class CpuCache final : public KvCache {
   [[nodiscard]] static size_t bytes_per_position(const model::ModelConfig& config,
                                                  kernels::KvFormat format);
 
-  [[nodiscard]] const std::shared_ptr<const void>& owner() const { return owner_; }
   /// The tables of a layer in the window. What lies behind length() is unspecified.
   [[nodiscard]] kernels::KvHead head(int32_t layer, size_t kv_head);
   /// Keeps the `count` positions that have been written behind the last one.
@@ -45,7 +43,6 @@ class CpuCache final : public KvCache {
   CpuCache(std::shared_ptr<const void> owner, LayerWindow layers, int32_t capacity, size_t kv_heads,
            kernels::KvFormat format, const HeadTables& tables, Region memory);
 
-  std::shared_ptr<const void> owner_;
   size_t kv_heads_;
   kernels::KvFormat format_;
   HeadTables tables_;

@@ -64,13 +64,12 @@ class CpuEngine final : public Engine {
   bool batch_invariant() const override { return true; }
 
   Result<std::unique_ptr<KvCache>> make_cache(LayerWindow layers, int32_t capacity) override {
-    ISTHMUS_TRY(check_cache(config(), part_, layers, capacity));
-    return CpuCache::make(identity_, config(), kv_format_, layers, capacity);
+    ISTHMUS_TRY(check_cache(*this, layers, capacity));
+    return CpuCache::make(identity(), config(), kv_format_, layers, capacity);
   }
 
   Result<std::vector<Matrix>> forward(std::span<const Slice> slices) override {
-    ISTHMUS_TRY(check_batch(config(), part_, slices));
-    ISTHMUS_TRY(check_owner(slices));
+    ISTHMUS_TRY(check_batch(*this, slices));
     try {
       return run(slices);
     } catch (const std::bad_alloc&) {
@@ -80,16 +79,6 @@ class CpuEngine final : public Engine {
   }
 
  private:
-  Status check_owner(std::span<const Slice> slices) const {
-    for (const Slice& slice : slices) {
-      const auto* cache = dynamic_cast<const CpuCache*>(slice.cache);
-      if (cache == nullptr || cache->owner() != identity_) {
-        return fail(ErrorCode::kInvalidArgument, "engine: a cache was made by another engine");
-      }
-    }
-    return {};
-  }
-
   Result<std::vector<Matrix>> run(std::span<const Slice> slices) {
     size_t row_count = 0;
     for (const Slice& slice : slices) row_count += token_count(slice);
@@ -175,7 +164,6 @@ class CpuEngine final : public Engine {
   model::Part part_;
   Precision precision_;
   kernels::KvFormat kv_format_;
-  std::shared_ptr<const void> identity_ = std::make_shared<char>();
   CpuWeights weights_;
   CpuLayers layers_;
 };

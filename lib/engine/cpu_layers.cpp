@@ -1,15 +1,12 @@
 #include "cpu_layers.h"
 
+#include <isthmus/kernels/pack.h>
 #include <isthmus/kernels/portable_math.h>
 
 #include <algorithm>
 
 namespace isthmus::engine {
 namespace {
-
-size_t group_count(size_t inputs) {
-  return (inputs + kernels::kPackedGroup - 1) / kernels::kPackedGroup;
-}
 
 constexpr size_t kRowGrain = 4;          // rows handed to a thread at once
 constexpr size_t kRowsPerAttention = 8;  // rows of a sequence that share a pass over its cache
@@ -141,7 +138,7 @@ void CpuLayers::multiply(const std::vector<float>& x, const Linear& linear, cons
   kernels::PackedProduct packed;
   if (linear.packed()) packed.x = quantize(x, linear.inputs);
   packed.rows = active_.size();
-  packed.groups = group_count(linear.inputs);
+  packed.groups = kernels::group_count(linear.inputs);
   packed.y_stride = linear.outputs;
 
   const auto run_piece = [&](const Linear::Piece& piece, size_t first_output, size_t begin,
@@ -184,7 +181,7 @@ void CpuLayers::multiply(const std::vector<float>& x, const Linear& linear, cons
 
 /// x [A, inputs] as bytes, in scratch that lives until the next call.
 kernels::QuantizedRows CpuLayers::quantize(const std::vector<float>& x, size_t inputs) {
-  const size_t groups = group_count(inputs);
+  const size_t groups = kernels::group_count(inputs);
   const size_t all = active_.size() * groups;
   const auto make_plane = [all](PlaneMemory& memory) -> kernels::CodePlane {
     memory.codes.resize(all * kernels::kPackedGroup);

@@ -14,4 +14,11 @@ Status KvCache::truncate(int32_t length) {
   return {};
 }
 
+uint64_t kv_bytes_per_token(const Engine& engine) {
+  uint64_t layers = 0;
+  for (const auto& [first, end] : engine.part().layers)
+    layers += static_cast<uint64_t>(end - first);
+  return engine.info().kv_bytes_per_token_and_layer * layers;
+}
+
 }  // namespace isthmus::engine

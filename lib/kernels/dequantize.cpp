@@ -10,7 +10,7 @@
 #include <cstring>
 #include <string>
 
-#include "k_scales.h"
+#include "stored_blocks.h"
 
 namespace isthmus {
 namespace {
@@ -18,18 +18,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "weights are read as they lie in files");
 
 using kernels::float_from_bf16;
-using kernels::float_from_f16;
-
-template <typename T>
-T load(const uint8_t* bytes) {
-  T value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
-}
-
-float load_f16(const uint8_t* bytes) {
-  return float_from_f16(load<uint16_t>(bytes));
-}
+using kernels::load;
+using kernels::load_f16;
 
 // Both nibbles of byte i are elements i and i + 16.
 template <typename Convert>

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "k_scales.h"
+#include "stored_blocks.h"
 
 namespace isthmus::kernels {
 namespace {
@@ -21,17 +21,6 @@ struct Group {
   std::array<float, 2> scales{};  ///< both halves; the first counts where there is one
   float offset = 0;
 };
-
-template <typename T>
-T load(const uint8_t* bytes) {
-  T value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
-}
-
-float load_f16(const uint8_t* bytes) {
-  return float_from_f16(load<uint16_t>(bytes));
-}
 
 int signed_byte(const uint8_t* bytes) {
   return static_cast<int>(load<int8_t>(bytes));
@@ -216,10 +205,6 @@ class Place {
   size_t output_;
 };
 
-size_t group_count(size_t inputs) {
-  return (inputs + kPackedGroup - 1) / kPackedGroup;
-}
-
 Status check_block(const PackedFormat& format, size_t rows, size_t inputs, size_t bytes) {
   if (rows >= 1 && rows <= kPackedOutputs && inputs >= 1 && bytes == block_bytes(format, inputs)) {
     return {};
@@ -325,6 +310,10 @@ PackedFormat rounded_format(int32_t bits) {
   if (bits == 4) return {.nibbles = true, .offsets = true};
   if (bits == 8) return {.offsets = true};
   throw std::invalid_argument("kernels: no packed format of " + std::to_string(bits) + " bits");
+}
+
+size_t group_count(size_t inputs) {
+  return (inputs + kPackedGroup - 1) / kPackedGroup;
 }
 
 size_t block_bytes(const PackedFormat& format, size_t inputs) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace isthmus::torch_engine {
 namespace {
@@ -11,10 +12,10 @@ constexpr int64_t kFirstRoom = 256;  // positions; a few turns of a short conver
 
 }  // namespace
 
-TorchCache::TorchCache(const engine::Engine* owner, const model::ModelConfig& config,
+TorchCache::TorchCache(std::shared_ptr<const void> owner, const model::ModelConfig& config,
                        engine::LayerWindow layers, int32_t capacity,
                        const at::TensorOptions& options)
-    : KvCache(layers, capacity), owner_(owner) {
+    : KvCache(std::move(owner), layers, capacity) {
   for (int32_t layer = layers.first; layer < layers.end; ++layer) {
     tables_.push_back(at::empty({2, config.kv_head_count, 0, config.head_size}, options));
   }

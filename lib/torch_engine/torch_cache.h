@@ -5,17 +5,15 @@
 #include <isthmus/engine/engine.h>
 #include <isthmus/model/config.h>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace isthmus::torch_engine {
 
 class TorchCache final : public engine::KvCache {
  public:
-  /// `owner` is only compared, to know an engine's own caches.
-  TorchCache(const engine::Engine* owner, const model::ModelConfig& config,
+  TorchCache(std::shared_ptr<const void> owner, const model::ModelConfig& config,
              engine::LayerWindow layers, int32_t capacity, const at::TensorOptions& options);
-
-  [[nodiscard]] const engine::Engine* owner() const { return owner_; }
 
   /// Makes room for `count` positions behind the last one. Tables double, so that a position is
   /// copied once on average; contents do not change. Throws when memory runs out.
@@ -33,7 +31,6 @@ class TorchCache final : public engine::KvCache {
     return tables_[static_cast<size_t>(layer - layers().first)];
   }
 
-  const engine::Engine* owner_;
   std::vector<at::Tensor> tables_;  ///< per layer of the window [2, kv heads, room, K]
 };
 

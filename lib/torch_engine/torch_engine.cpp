@@ -81,23 +81,17 @@ class TorchEngine final : public engine::Engine {
 
   Result<std::unique_ptr<engine::KvCache>> make_cache(engine::LayerWindow layers,
                                                       int32_t capacity) override {
-    ISTHMUS_TRY(engine::check_cache(config_, part_, layers, capacity));
+    ISTHMUS_TRY(engine::check_cache(*this, layers, capacity));
     try {
       const auto options = at::TensorOptions(device_).dtype(precision_.type);
-      return std::make_unique<TorchCache>(this, config_, layers, capacity, options);
+      return std::make_unique<TorchCache>(identity(), config_, layers, capacity, options);
     } catch (...) {
       return tl::unexpected<Error>(translate_exception());
     }
   }
 
   Result<std::vector<Matrix>> forward(std::span<const engine::Slice> slices) override {
-    ISTHMUS_TRY(engine::check_batch(config_, part_, slices));
-    for (const engine::Slice& slice : slices) {
-      const auto* cache = dynamic_cast<const TorchCache*>(slice.cache);
-      if (cache == nullptr || cache->owner() != this) {
-        return fail(ErrorCode::kInvalidArgument, "torch: a cache was made by another engine");
-      }
-    }
+    ISTHMUS_TRY(engine::check_batch(*this, slices));
     try {
       const c10::InferenceMode inference;
       const c10::OptionalDeviceGuard guard(device_.is_cpu() ? std::nullopt

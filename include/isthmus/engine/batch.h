@@ -3,8 +3,6 @@
 
 #include <isthmus/core/error.h>
 #include <isthmus/engine/engine.h>
-#include <isthmus/model/config.h>
-#include <isthmus/model/model_file.h>
 #include <cstdint>
 #include <span>
 
@@ -12,13 +10,11 @@ namespace isthmus::engine {
 
 /// Whether an engine that holds `part` can make such a cache.
 /// \returns kInvalidArgument when a layer of the window is not held or capacity < 1.
-[[nodiscard]] Status check_cache(const model::ModelConfig& config, const model::Part& part,
-                                 LayerWindow layers, int32_t capacity);
+[[nodiscard]] Status check_cache(const Engine& engine, LayerWindow layers, int32_t capacity);
 
-/// Everything `Engine::forward` promises about its input, but for who made the caches.
+/// Everything `Engine::forward` promises about its input.
 /// \returns kInvalidArgument, kContextFull or kNotFinite naming the slice.
-[[nodiscard]] Status check_batch(const model::ModelConfig& config, const model::Part& part,
-                                 std::span<const Slice> slices);
+[[nodiscard]] Status check_batch(const Engine& engine, std::span<const Slice> slices);
 
 /// Tokens of a slice, however they are given.
 [[nodiscard]] size_t token_count(const Slice& slice);

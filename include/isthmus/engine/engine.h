@@ -16,6 +16,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace isthmus::engine {
@@ -41,15 +42,19 @@ class KvCache {
   [[nodiscard]] int32_t length() const { return length_; }
   /// The most tokens it can hold.
   [[nodiscard]] int32_t capacity() const { return capacity_; }
+  /// The identity of the engine that made it. Kept alive, so that no later engine's can be equal.
+  [[nodiscard]] const std::shared_ptr<const void>& owner() const { return owner_; }
   /// Forgets positions [length, ...). Costs nothing. \returns kInvalidArgument unless 0 <= length
   /// <= length().
   [[nodiscard]] Status truncate(int32_t length);
 
  protected:
-  KvCache(LayerWindow layers, int32_t capacity) : layers_(layers), capacity_(capacity) {}
+  KvCache(std::shared_ptr<const void> owner, LayerWindow layers, int32_t capacity)
+      : owner_(std::move(owner)), layers_(layers), capacity_(capacity) {}
   int32_t length_ = 0;
 
  private:
+  std::shared_ptr<const void> owner_;
   LayerWindow layers_;
   int32_t capacity_;
 };
@@ -92,6 +97,8 @@ class Engine {
   /// The layers, and embedding and head, that this engine holds.
   [[nodiscard]] virtual const model::Part& part() const = 0;
   [[nodiscard]] virtual EngineInfo info() const = 0;
+  /// What tells this engine's caches from all others.
+  [[nodiscard]] const std::shared_ptr<const void>& identity() const { return identity_; }
   /// Whether rows are bit-identical however they are batched and chunked.
   [[nodiscard]] virtual bool batch_invariant() const = 0;
 
@@ -105,7 +112,13 @@ class Engine {
   /// ids outside the vocabulary), kContextFull, kNotFinite when an input row holds NaN or infinity,
   /// kOutOfMemory, kDeviceFailed.
   [[nodiscard]] virtual Result<std::vector<Matrix>> forward(std::span<const Slice> slices) = 0;
+
+ private:
+  std::shared_ptr<const void> identity_ = std::make_shared<char>();
 };
+
+/// Bytes that one token takes in caches of all layers that an engine holds.
+[[nodiscard]] uint64_t kv_bytes_per_token(const Engine& engine);
 
 /// Told how much of a model is loaded, from 0 to 1, from the loading thread.
 using Progress = std::function<void(double fraction)>;

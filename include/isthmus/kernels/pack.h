@@ -19,6 +19,9 @@ namespace isthmus::kernels {
 /// \throws std::invalid_argument for other bits
 [[nodiscard]] PackedFormat rounded_format(int32_t bits);
 
+/// Groups of 32 that `inputs` inputs fall into, the last one maybe not full.
+[[nodiscard]] size_t group_count(size_t inputs);
+
 /// Bytes of one block of 16 outputs with `inputs` inputs each.
 [[nodiscard]] size_t block_bytes(const PackedFormat& format, size_t inputs);
 

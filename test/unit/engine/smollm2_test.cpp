@@ -109,8 +109,9 @@ TEST_CASE("SmolLM2's logits and greedy replies are those of transformers", "[eng
 
 /// Squared error of an engine's logits behind each golden prompt, relative to their size.
 std::vector<double> logit_errors(Engine& engine) {
+  const Golden golden = read_golden();
   std::vector<double> errors;
-  for (const Case& c : read_golden().cases) {
+  for (const Case& c : golden.cases) {
     const auto cache = test::value_of(engine.make_cache({0, engine.config().layer_count}, 256));
     const Slice slice{
         .cache = cache.get(), .tokens = c.ids, .output = Output::kLogits, .rows = Rows::kLast};
@@ -119,7 +120,7 @@ std::vector<double> logit_errors(Engine& engine) {
     double error = 0;
     for (size_t i = 0; i < c.logits.size(); ++i) {
       const double expected = c.logits[i];
-      const double difference = logits.row(0)[i * read_golden().logit_stride] - expected;
+      const double difference = logits.row(0)[i * golden.logit_stride] - expected;
       squares += expected * expected;
       error += difference * difference;
     }

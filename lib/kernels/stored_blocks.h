@@ -1,9 +1,24 @@
-// The 6-bit scales of GGUF's K types, read alike by dequantize.cpp and pack.cpp.
+// Numbers out of GGUF's blocks of weights, read alike by dequantize.cpp and pack.cpp:
+// little-endian, at any address; and the 6-bit scales of the K types.
 #pragma once
 
+#include <isthmus/kernels/dtype.h>
+
 #include <cstdint>
+#include <cstring>
 
 namespace isthmus::kernels {
+
+template <typename T>
+T load(const uint8_t* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+inline float load_f16(const uint8_t* bytes) {
+  return float_from_f16(load<uint16_t>(bytes));
+}
 
 struct KScale {
   unsigned scale = 0;   ///< of d
