@@ -1,11 +1,11 @@
 // isthmus-audit: what attackers read from the messages that a device releases.
 #include <isthmus/codec/spec.h>
-#include <isthmus/core/thread_pool.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
 
+#include "common/command_line.h"
 #include "common/engine_flags.h"
 #include "common/terminal.h"
 #include "report.h"
@@ -15,11 +15,6 @@ namespace isthmus::tools {
 namespace {
 
 constexpr const char* kTool = "isthmus-audit";
-
-std::string check_spec(const std::string& text) {
-  const auto parsed = codec::CodecSpec::parse(text);
-  return parsed ? std::string() : parsed.error().message;
-}
 
 void declare(CLI::App& app, AuditFlags& flags) {
   const auto tokens = CLI::Range(size_t{16}, size_t{1} << 30);
@@ -43,12 +38,10 @@ void declare(CLI::App& app, AuditFlags& flags) {
   app.add_option("--specs", flags.specs,
                  "codecs the messages are released under, separated by semicolons")
       ->delimiter(';')
-      ->check(check_spec)
+      ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
   declare_precision(app, flags.engine);
-  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
-      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
-      ->capture_default_str();
+  declare_threads(app, flags.threads);
   app.add_flag("--json", flags.json, "print a list with an object for each attack");
 }
 
@@ -63,13 +56,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   AuditFlags flags;
   declare(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
-  }
-  if (const Status status = run(flags); !status) return report(kTool, status.error());
-  return kExitDone;
+  return run_tool(
+      app, argc, argv, [] {}, [&] { return run(flags); });
 }
 
 }  // namespace

@@ -4,17 +4,12 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "common/format.h"
+
 namespace isthmus::tools {
 namespace {
 
 using nlohmann::json;
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char line[400];
-  std::snprintf(line, sizeof line, pattern, values...);
-  return line;
-}
 
 std::string percent(double share, const audit::Interval& interval) {
   return format("%5.1f %% (%.1f to %.1f)", 100 * share, 100 * interval.low, 100 * interval.high);

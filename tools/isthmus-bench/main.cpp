@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <string>
 
+#include "common/command_line.h"
 #include "common/terminal.h"
 #include "options.h"
 #include "report.h"
@@ -27,14 +28,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   BenchFlags flags;
   declare(app, flags);
-  try {
-    app.parse(argc, argv);
-    check(flags.engine);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
-  }
-  if (const Status status = run(flags); !status) return report(kTool, status.error());
-  return kExitDone;
+  return run_tool(
+      app, argc, argv, [&] { check(flags.engine); }, [&] { return run(flags); });
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 #include "options.h"
 
 #include <isthmus/codec/codec.h>
-#include <isthmus/core/thread_pool.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "common/command_line.h"
 #include "synthetic_model.h"
 
 namespace isthmus::tools {
@@ -64,10 +64,7 @@ void declare(CLI::App& app, BenchFlags& flags) {
       ->add_option("--shape", flags.shape, "random weights of this shape: layers Q4_0, head Q8_0")
       ->check(CLI::IsMember(synthetic_shapes()));
   subject->require_option(1);
-  app.add_option("--threads", flags.threads,
-                 "CPU threads, on each side of a split; 0: one per hardware thread")
-      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
-      ->capture_default_str();
+  declare_threads(app, flags.threads, "CPU threads, on each side of a split");
   app.add_option("--prompt", flags.prompt, "tokens of a prompt")
       ->check(CLI::Range(1, kMostTokens))
       ->capture_default_str();
@@ -86,15 +83,9 @@ void declare(CLI::App& app, BenchFlags& flags) {
                  "which to run, separated by commas: whole, front, back or split, then /prompt or "
                  "/decode; all when absent")
       ->delimiter(',')
-      ->check([](const std::string& name) {
-        const auto parsed = Case::parse(name);
-        return parsed ? std::string() : parsed.error().message;
-      });
+      ->check([](const std::string& name) { return complaint(Case::parse(name)); });
   app.add_option("--codec", flags.codec, "how activations cross in the split cases")
-      ->check([](const std::string& spec) {
-        const auto parsed = codec::CodecSpec::parse(spec);
-        return parsed ? std::string() : parsed.error().message;
-      })
+      ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
   declare_precision(app, flags.engine);
   declare_storage(app, flags.engine, "--weight-bits");

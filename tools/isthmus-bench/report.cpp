@@ -8,15 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "common/format.h"
+
 namespace isthmus::tools {
 namespace {
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char line[240];
-  std::snprintf(line, sizeof line, pattern, values...);
-  return line;
-}
 
 struct Spread {
   double median;
@@ -27,10 +22,6 @@ struct Spread {
 Spread spread(const std::vector<double>& values) {
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   return {median(values), *low, *high};
-}
-
-double megabytes(uint64_t bytes) {
-  return static_cast<double>(bytes) / 1e6;
 }
 
 std::string cpu_name() {

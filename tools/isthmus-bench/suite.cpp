@@ -184,12 +184,8 @@ class Suite {
     ISTHMUS_ASSIGN(const uint64_t now, resident_bytes());
     Footprint footprint{.resident_bytes = now > before ? now - before : 0};
     for (const engine::Engine* engine : engines) {
-      const engine::EngineInfo info = engine->info();
-      footprint.weight_bytes += info.weight_bytes;
-      for (const auto& [first, end] : engine->part().layers) {
-        footprint.kv_bytes_per_token +=
-            info.kv_bytes_per_token_and_layer * static_cast<uint64_t>(end - first);
-      }
+      footprint.weight_bytes += engine->info().weight_bytes;
+      footprint.kv_bytes_per_token += engine::kv_bytes_per_token(*engine);
     }
     return footprint;
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/command_line.h"
 #include "common/terminal.h"
 #include "options.h"
 #include "report.h"
@@ -128,14 +129,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   ChatFlags flags;
   declare(app, flags);
-  try {
-    app.parse(argc, argv);
-    check(flags);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
-  }
-  if (const Status status = run(flags); !status) return report(kTool, status.error());
-  return kExitDone;
+  return run_tool(
+      app, argc, argv, [&] { check(flags); }, [&] { return run(flags); });
 }
 
 }  // namespace

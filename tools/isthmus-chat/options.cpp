@@ -1,10 +1,11 @@
 #include "options.h"
 
-#include <isthmus/core/thread_pool.h>
 #include <isthmus/model/model_file.h>
 #include <isthmus/transport/address.h>
 
 #include <algorithm>
+
+#include "common/command_line.h"
 
 namespace isthmus::tools {
 namespace {
@@ -17,12 +18,6 @@ Result<int32_t> default_cut(const std::filesystem::path& path) {
   const int32_t held =
       part.layers.empty() || part.layers.front().first > 0 ? 0 : part.layers.front().second;
   return held < layer_count ? held : std::max(1, layer_count / 10);
-}
-
-// An error as CLI11 wants it: its text, or nothing.
-template <typename T>
-std::string message(const Result<T>& result) {
-  return result ? std::string() : result.error().message;
 }
 
 }  // namespace
@@ -42,7 +37,7 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_option("--system", flags.system, "instructions that open the conversation");
   app.add_option("--chat-format", flags.chat_format,
                  "raw, chatml, llama2, llama3, mistral, gemma or qwen")
-      ->check([](const std::string& name) { return message(text::parse_chat_format(name)); });
+      ->check([](const std::string& name) { return complaint(text::parse_chat_format(name)); });
   app.add_flag("--raw", flags.raw, "send the prompt as it is, without a chat format");
   app.add_flag("--json", flags.json, "print one JSON object per reply instead of the text");
   app.add_option("--max-tokens", flags.generate.max_tokens, "longest reply")->capture_default_str();
@@ -63,14 +58,12 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_option("--stop", flags.generate.stop, "end the reply before this text; may be repeated");
   app.add_option("--context", flags.context, "tokens the conversation may have")
       ->capture_default_str();
-  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
-      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
-      ->capture_default_str();
+  declare_threads(app, flags.threads);
   declare_precision(app, flags.engine);
   declare_storage(app, flags.engine, "--front-bits");
   app.add_option("--codec", flags.codec,
                  "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans")
-      ->check([](const std::string& spec) { return message(codec::CodecSpec::parse(spec)); })
+      ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
   app.add_option("--timeout", flags.timeout_s, "seconds to wait for one answer of the server")
       ->capture_default_str();

@@ -3,18 +3,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "common/format.h"
+
 namespace isthmus::tools {
-namespace {
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char line[160];
-  std::snprintf(line, sizeof line, pattern, values...);
-  return line;
-}
-
-}  // namespace
-
 std::string to_json(const edge::Reply& reply, const RunFigures& run) {
   const nlohmann::json object = {
       {"prompt_token_ids", reply.prompt_token_ids},

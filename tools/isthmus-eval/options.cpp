@@ -1,11 +1,12 @@
 #include "options.h"
 
 #include <isthmus/codec/spec.h>
-#include <isthmus/core/thread_pool.h>
 
 #include <algorithm>
 
 #include "specs.h"
+
+#include "common/command_line.h"
 
 namespace isthmus::tools {
 namespace {
@@ -14,8 +15,7 @@ constexpr size_t kMostTokens = size_t{1} << 30;
 
 // Empty for a spec that parses, or else why it does not.
 std::string check_spec(const std::string& pattern) {
-  const auto parsed = codec::CodecSpec::parse(with_calibration(pattern, 0));
-  return parsed ? std::string() : parsed.error().message;
+  return complaint(codec::CodecSpec::parse(with_calibration(pattern, 0)));
 }
 
 void declare_specs(CLI::App& app, EvalFlags& flags, CLI::Option* whole) {
@@ -69,9 +69,7 @@ void declare(CLI::App& app, EvalFlags& flags) {
                  "layers of the front, separated by commas; a tenth of the model's when absent")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
-      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
-      ->capture_default_str();
+  declare_threads(app, flags.threads);
   app.add_option("--csv", flags.csv, "file to write the table to");
   app.add_flag("--json", flags.json, "print a list with an object for each row of the table");
 

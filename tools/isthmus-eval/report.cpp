@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "common/chart.h"
+#include "common/format.h"
 
 namespace isthmus::tools {
 namespace {
@@ -13,17 +14,6 @@ namespace {
 using audit::Interval;
 using audit::Quality;
 using nlohmann::json;
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char line[400];
-  std::snprintf(line, sizeof line, pattern, values...);
-  return line;
-}
-
-double megabytes(uint64_t bytes) {
-  return static_cast<double>(bytes) / 1e6;
-}
 
 // "+0.31 % (-0.02 to +0.64)"
 std::string percent(double change, const std::optional<Interval>& interval) {

@@ -48,13 +48,7 @@ std::vector<Setting> all_settings(const Subject& subject, const EvalFlags& flags
 }
 
 SegmentMemory memory_of(const engine::Engine& engine) {
-  const engine::EngineInfo info = engine.info();
-  SegmentMemory memory{.weight_bytes = info.weight_bytes};
-  for (const auto& [first, end] : engine.part().layers) {
-    memory.kv_bytes_per_token +=
-        info.kv_bytes_per_token_and_layer * static_cast<uint64_t>(end - first);
-  }
-  return memory;
+  return {engine.info().weight_bytes, engine::kv_bytes_per_token(engine)};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/command_line.h"
 #include "common/terminal.h"
 
 namespace isthmus::tools {
@@ -82,14 +83,11 @@ int main(int argc, char** argv) {
       ->required();
   addressed->add_option("--port", flags.port, "port that it is bound to")->required();
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
-  }
-  const KeyPaths paths = flags.home.empty() ? KeyPaths::standard() : KeyPaths::in(flags.home);
-  if (const Status status = command(paths, flags); !status) return report(kTool, status.error());
-  return kExitDone;
+  return run_tool(
+      app, argc, argv, [] {},
+      [&] {
+        return command(flags.home.empty() ? KeyPaths::standard() : KeyPaths::in(flags.home), flags);
+      });
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <csignal>
 
+#include "common/command_line.h"
 #include "common/terminal.h"
 #include "options.h"
 
@@ -122,19 +123,16 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   ServerFlags flags;
   declare(app, flags);
-  try {
-    app.parse(argc, argv);
-    check(flags);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
-  }
-  spdlog::set_default_logger(spdlog::stderr_color_mt(kTool));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
-  if (flags.quiet) spdlog::set_level(spdlog::level::warn);
-  std::signal(SIGTERM, request_stop);
-  std::signal(SIGINT, request_stop);
-  if (const Status status = run(flags); !status) return report(kTool, status.error());
-  return kExitDone;
+  return run_tool(
+      app, argc, argv, [&] { check(flags); },
+      [&] {
+        spdlog::set_default_logger(spdlog::stderr_color_mt(kTool));
+        spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+        if (flags.quiet) spdlog::set_level(spdlog::level::warn);
+        std::signal(SIGTERM, request_stop);
+        std::signal(SIGINT, request_stop);
+        return run(flags);
+      });
 }
 
 }  // namespace

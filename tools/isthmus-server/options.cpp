@@ -1,9 +1,9 @@
 #include "options.h"
 
-#include <isthmus/core/thread_pool.h>
-
 #include <charconv>
 #include <string_view>
+
+#include "common/command_line.h"
 
 namespace isthmus::tools {
 namespace {
@@ -28,9 +28,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
   app.add_option("--precision", flags.precision,
                  "cpu: fine, fast or exact; torch: fp32; cuda: bf16, fp16 or fp32");
   declare_storage(app, flags.engine, "--back-bits");
-  app.add_option("--threads", flags.threads, "CPU threads; 0: one per hardware thread")
-      ->check(CLI::Range(0, static_cast<int>(ThreadPool::kMaxThreads)))
-      ->capture_default_str();
+  declare_threads(app, flags.threads);
   app.add_option("--max-sessions", flags.limits.max_sessions, "open conversations at a time")
       ->capture_default_str();
   app.add_option("--max-tokens", flags.limits.max_tokens, "context of one conversation")

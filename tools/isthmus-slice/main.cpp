@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/terminal.h"
+#include "common/command_line.h"
 
 namespace isthmus::tools {
 namespace {
@@ -67,14 +67,9 @@ int main(int argc, char** argv) {
   app.add_flag("--head", flags.head, "Keep the final norm and the LM head");
   app.add_option("--output", flags.output, "GGUF file to write")->required();
   model::Part part;
-  try {
-    app.parse(argc, argv);
-    part = part_of(flags);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
-  }
-  const Status written = model::write_slice(flags.model, part, flags.output);
-  return written ? kExitDone : report(kTool, written.error());
+  return run_tool(
+      app, argc, argv, [&] { part = part_of(flags); },
+      [&] { return model::write_slice(flags.model, part, flags.output); });
 }
 
 }  // namespace
