@@ -138,4 +138,13 @@ std::vector<std::byte> Calibration::serialize() const {
   return bytes;
 }
 
+Status Calibration::save(const std::string& path) const {
+  const std::vector<std::byte> bytes = serialize();
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  if (file.flush()) return {};
+  return fail(ErrorCode::kIo, "codec: cannot write '" + path + "'");
+}
+
 }  // namespace isthmus::codec

@@ -39,6 +39,8 @@ class Calibration {
   /// First 8 bytes of the BLAKE2b hash of the file's bytes, as a big-endian number.
   [[nodiscard]] uint64_t hash() const { return hash_; }
   [[nodiscard]] std::vector<std::byte> serialize() const;
+  /// Writes the file, over one that is there. \returns kIo.
+  [[nodiscard]] Status save(const std::string& path) const;
 
  private:
   friend Result<Calibration> calibrate(MatrixView<const float> rows, size_t block);

@@ -3,11 +3,11 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 
 #include "klt_variants.h"
 #include "samples.h"
+#include "support/temp_folder.h"
 #include "transform.h"
 
 namespace isthmus::codec {
@@ -106,16 +106,18 @@ TEST_CASE("a calibration is named by its bytes and reads back", "[codec][calibra
   CHECK(value_of(Calibration::parse(other)).hash() != c->hash());
 }
 
-TEST_CASE("a calibration file is loaded", "[codec][calibration]") {
-  const auto path = std::filesystem::temp_directory_path() / "isthmus_calibration_test.klt";
+TEST_CASE("a calibration is saved and loaded", "[codec][calibration]") {
+  const isthmus::test::TempFolder folder;
+  const std::string path = (folder.path() / "cut-3.klt").string();
   const auto c = calibration_for(8);
-  const auto bytes = c->serialize();
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
-  CHECK(value_of(Calibration::load(path.string())).hash() == c->hash());
-  std::filesystem::remove(path);
-  CHECK_FAILS_WITH(Calibration::load(path.string()), ErrorCode::kNotFound);
+  REQUIRE(c->save(path).has_value());
+  CHECK(value_of(Calibration::load(path)).serialize() == c->serialize());
+  REQUIRE(calibration_for(4)->save(path).has_value());  // over a longer one
+  CHECK(value_of(Calibration::load(path)).hash() == calibration_for(4)->hash());
+  CHECK_FAILS_WITH(Calibration::load(path + "x"), ErrorCode::kNotFound);
+  CHECK_FAILS_WITH(c->save((folder.path() / "none" / "cut-3.klt").string()), ErrorCode::kIo);
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  CHECK_FAILS_WITH(Calibration::load(path), ErrorCode::kTruncated);
 }
 
 template <typename T>
