@@ -24,6 +24,8 @@ std::string_view to_string(ErrorCode code) {
       return "ServerFull";
     case ErrorCode::kBusy:
       return "Busy";
+    case ErrorCode::kDraining:
+      return "Draining";
     case ErrorCode::kNotFound:
       return "NotFound";
     case ErrorCode::kIo:

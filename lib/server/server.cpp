@@ -1,79 +1,74 @@
 #include <isthmus/server/server.h>
 
-#include <deque>
-
 namespace isthmus::server {
 namespace {
 
-constexpr std::chrono::milliseconds kIdlePoll{200};  // how soon a stop or an expiry is noticed
-constexpr std::chrono::milliseconds kRetryAfter{
-    50};  // what a client is told to wait when the queue is full
+using std::chrono::milliseconds;
 
-struct Waiting {
-  transport::Incoming incoming;
-  Clock::TimePoint arrived;
-};
+constexpr milliseconds kIdlePoll{200};  // how soon a stop or an expiry is noticed
+// One round takes in no more than this, so a flood cannot keep the engine from working.
+constexpr int kRequestsPerRound = 256;
 
 class Loop {
  public:
-  Loop(transport::Listener& listener, SessionHost& host, const ServerOptions& options,
-       const Clock& clock)
-      : listener_(listener), host_(host), options_(options), clock_(clock) {}
+  Loop(transport::Listener& listener, SessionHost& host, const Clock& clock)
+      : listener_(listener), host_(host), clock_(clock) {}
 
-  Status run(const std::atomic<bool>& stop) {
+  Status run(milliseconds drain_timeout, const std::atomic<bool>& stop) {
     while (!stop) {
-      ISTHMUS_TRY(collect(queue_.empty() ? kIdlePoll : std::chrono::milliseconds(0)));
-      answer_next();
-      host_.expire_idle();
+      ISTHMUS_TRY(round(kIdlePoll));
+      expire_now_and_then();
     }
-    while (!queue_.empty()) answer_next();
-    return {};
+    host_.drain();
+    const Clock::TimePoint deadline = clock_.now() + drain_timeout;
+    while (host_.waiting_steps() > 0 && clock_.now() < deadline) ISTHMUS_TRY(round(kIdlePoll));
+    // What has arrived by now is told that there is no use in waiting.
+    return round(milliseconds(0));
   }
 
  private:
-  // Takes in everything that has arrived, so that the order of arrival and the time of waiting are
-  // known.
-  Status collect(std::chrono::milliseconds timeout) {
-    // One round takes in no more than the queue can hold twice over, so a flood cannot keep the
-    // engine from working.
-    for (int32_t taken = 0; taken < 2 * options_.max_queue; ++taken) {
+  Status round(milliseconds idle_poll) {
+    ISTHMUS_TRY(collect(host_.waiting_steps() > 0 ? milliseconds(0) : idle_poll));
+    host_.run_batch();
+    deliver();
+    return {};
+  }
+
+  Status collect(milliseconds timeout) {
+    for (int taken = 0; taken < kRequestsPerRound; ++taken) {
       ISTHMUS_ASSIGN(std::optional<transport::Incoming> incoming, listener_.receive(timeout));
       if (!incoming) return {};
-      timeout = std::chrono::milliseconds(0);
-      if (queue_.size() < static_cast<size_t>(options_.max_queue)) {
-        queue_.push_back({std::move(*incoming), clock_.now()});
-      } else {
-        send(incoming->from, SessionHost::busy(incoming->message, kRetryAfter));
-      }
+      timeout = milliseconds(0);
+      host_.receive(std::move(*incoming), clock_.now());
     }
     return {};
   }
 
-  void answer_next() {
-    if (queue_.empty()) return;
-    const Waiting next = std::move(queue_.front());
-    queue_.pop_front();
-    send(next.incoming.from,
-         host_.handle(next.incoming.from.public_key, next.incoming.message, next.arrived));
+  void deliver() {
+    for (const Answer& answer : host_.take_answers()) {
+      // An answer that cannot be delivered is the client's to ask for again.
+      (void)listener_.send(answer.to, answer.message);
+    }
   }
 
-  // An answer that cannot be delivered is the client's to ask for again.
-  void send(const transport::Peer& to, const transport::Message& message) {
-    (void)listener_.send(to, message);
+  void expire_now_and_then() {
+    const Clock::TimePoint now = clock_.now();
+    if (now - last_expiry_ < kIdlePoll) return;
+    last_expiry_ = now;
+    host_.expire_idle();
   }
 
   transport::Listener& listener_;
   SessionHost& host_;
-  const ServerOptions& options_;
   const Clock& clock_;
-  std::deque<Waiting> queue_;
+  Clock::TimePoint last_expiry_;
 };
 
 }  // namespace
 
-Status serve(transport::Listener& listener, SessionHost& host, const ServerOptions& options,
+Status serve(transport::Listener& listener, SessionHost& host, milliseconds drain_timeout,
              const Clock& clock, const std::atomic<bool>& stop) {
-  return Loop(listener, host, options, clock).run(stop);
+  return Loop(listener, host, clock).run(drain_timeout, stop);
 }
 
 }  // namespace isthmus::server

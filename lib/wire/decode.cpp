@@ -1,5 +1,6 @@
 #include <isthmus/wire/messages.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -125,7 +126,12 @@ Result<Truncate> read(const v1::Truncate& from) {
 Result<Opened> read(const v1::Opened& from) {
   ISTHMUS_TRY(at_least("opened.max_tokens", from.max_tokens(), 1));
   ISTHMUS_TRY(at_least("opened.max_step_tokens", from.max_step_tokens(), 1));
-  Opened opened{from.session(), from.max_tokens(), from.max_step_tokens(), {}, {}};
+  Opened opened{.session = from.session(),
+                .max_tokens = from.max_tokens(),
+                .max_step_tokens = from.max_step_tokens(),
+                .device = {},
+                .precision = {},
+                .max_in_flight = std::max(1U, from.max_in_flight())};
   ISTHMUS_ASSIGN(opened.device, text("opened.device", from.device()));
   ISTHMUS_ASSIGN(opened.precision, text("opened.precision", from.precision()));
   return opened;

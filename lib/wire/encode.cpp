@@ -78,6 +78,7 @@ struct BodyWriter {
     to.set_max_step_tokens(from.max_step_tokens);
     to.set_device(checked(from.device));
     to.set_precision(checked(from.precision));
+    to.set_max_in_flight(from.max_in_flight);
   }
   void operator()(const StepResult& from) const {
     v1::StepResult& to = *envelope.mutable_step_result();

@@ -180,7 +180,7 @@ TEST_CASE("a server that is gone is a typed error", "[integration][lost]") {
 TEST_CASE("refusals reach the caller by code", "[integration][errors]") {
   const TinyFolder model;
   server::ServerOptions limits;
-  limits.max_sessions = 1;
+  limits.quotas.max_sessions = 1;
   limits.max_tokens = 60;
   const InProcessServer server(model.path(), limits);
   const edge::SessionOptions options = session_options(server.address());
@@ -298,7 +298,7 @@ TEST_CASE("an answer that is not the request's is refused, whatever is wrong wit
 TEST_CASE("a session whose answer never came is closed all the same", "[integration][lost]") {
   const TinyFolder model;
   server::ServerOptions limits;
-  limits.max_sessions = 1;
+  limits.quotas.max_sessions = 1;
   const InProcessServer server(model.path(), limits);
   RecordingProxy proxy(server.address().port);
   edge::Device device = load_device(model.path(), 1);

@@ -87,7 +87,7 @@ class InProcessServer {
     model::Part part = whole_model(file_->config());
     part.embedding = false;
     engine_ = value_of(engine::load_cpu_engine(file_, part, pool_));
-    host_ = std::make_unique<server::SessionHost>(*engine_, limits_, clock_);
+    host_ = std::make_unique<server::SessionHost>(*engine_, limits_, clock_, observer_);
     transport::ListenerOptions options;
     if (encrypted) options.keys = transport::generate_keys();
     options.insecure = !encrypted;
@@ -95,7 +95,7 @@ class InProcessServer {
     transport::Listener listener = value_of(transport::Listener::bind(options));
     address_ = listener.address();
     thread_ = std::thread([this, bound = std::move(listener)]() mutable {
-      served_ = server::serve(bound, *host_, limits_, clock_, stop_).has_value();
+      served_ = server::serve(bound, *host_, limits_.drain_timeout, clock_, stop_).has_value();
     });
   }
   ~InProcessServer() {
@@ -110,6 +110,7 @@ class InProcessServer {
  private:
   server::ServerOptions limits_;
   SteadyClock clock_;
+  server::Observer observer_;
   ThreadPool pool_{1};
   std::shared_ptr<const model::ModelFile> file_;
   std::unique_ptr<engine::Engine> engine_;

@@ -7,7 +7,7 @@ namespace isthmus::tools {
 Result<std::unique_ptr<LoopbackServer>> LoopbackServer::start(engine::Engine& engine,
                                                               int32_t max_tokens) {
   server::ServerOptions options;
-  options.max_sessions = 2;
+  options.quotas.max_sessions = 2;
   options.max_tokens = max_tokens;
   transport::ListenerOptions listening;
   listening.keys = transport::generate_keys();
@@ -21,10 +21,12 @@ Result<std::unique_ptr<LoopbackServer>> LoopbackServer::start(engine::Engine& en
 LoopbackServer::LoopbackServer(engine::Engine& engine, server::ServerOptions options,
                                transport::Listener listener)
     : options_(options),
-      host_(engine, options, clock_),
+      host_(engine, options, clock_, observer_),
       listener_(std::move(listener)),
       // A listener that fails is seen by the client, whose requests time out.
-      thread_([this] { (void)server::serve(listener_, host_, options_, clock_, stop_); }) {}
+      thread_([this] {
+        (void)server::serve(listener_, host_, options_.drain_timeout, clock_, stop_);
+      }) {}
 
 LoopbackServer::~LoopbackServer() {
   stop_ = true;

@@ -34,6 +34,7 @@ class LoopbackServer {
 
   server::ServerOptions options_;
   SteadyClock clock_;
+  server::Observer observer_;
   server::SessionHost host_;
   transport::Listener listener_;
   std::atomic<bool> stop_ = false;

@@ -78,16 +78,28 @@ Result<transport::ListenerOptions> listener_options(const ServerFlags& flags,
   return options;
 }
 
-void log_event(const server::Event& event) {
-  const auto level =
-      event.kind == server::Event::Kind::kRefused || event.kind == server::Event::Kind::kFailed
-          ? spdlog::level::warn
-          : spdlog::level::info;
-  constexpr const char* kNames[] = {"opened", "refused", "closed", "expired", "failed"};
-  spdlog::log(level, "event={} session={:016x} client={} detail=\"{}\"",
-              kNames[static_cast<size_t>(event.kind)], event.session,
-              event.client.empty() ? "-" : event.client, event.detail);
-}
+class EventLog final : public server::Observer {
+ public:
+  void on_event(const server::Event& event) override {
+    spdlog::log(level(event.kind), "event={} code={} session={:016x} client={} detail=\"{}\"",
+                kNames[static_cast<size_t>(event.kind)],
+                has_code(event.kind) ? to_string(event.code) : "-", event.session,
+                event.client.empty() ? "-" : event.client, event.detail);
+  }
+
+ private:
+  using Kind = server::Event::Kind;
+  static constexpr const char* kNames[] = {"opened",  "refused", "closed",
+                                           "expired", "busy",    "failed"};
+
+  static bool has_code(Kind kind) {
+    return kind == Kind::kRefused || kind == Kind::kBusy || kind == Kind::kFailed;
+  }
+  static spdlog::level::level_enum level(Kind kind) {
+    if (kind == Kind::kBusy) return spdlog::level::debug;  // many, when many ask too much
+    return has_code(kind) ? spdlog::level::warn : spdlog::level::info;
+  }
+};
 
 Status run(const ServerFlags& flags) {
   const SteadyClock clock;
@@ -107,11 +119,12 @@ Status run(const ServerFlags& flags) {
       "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f} "
       "weight_mb={:.1f}",
       engine->info().device, engine->info().precision, pool.thread_count(),
-      file->config().layer_count, flags.limits.max_sessions, flags.limits.max_tokens,
+      file->config().layer_count, flags.limits.quotas.max_sessions, flags.limits.max_tokens,
       seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6);
 
-  server::SessionHost host(*engine, flags.limits, clock, log_event);
-  ISTHMUS_TRY(server::serve(listener, host, flags.limits, clock, stop_requested));
+  EventLog log;
+  server::SessionHost host(*engine, flags.limits, clock, log);
+  ISTHMUS_TRY(server::serve(listener, host, flags.limits.drain_timeout, clock, stop_requested));
   spdlog::info("event=stopped sessions={} dropped_messages={} peak_resident_mb={:.0f}",
                host.session_count(), listener.dropped_messages(), peak_resident_mb());
   return {};

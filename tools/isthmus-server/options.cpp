@@ -29,7 +29,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
                  "cpu: fine, fast or exact; torch: fp32; cuda: bf16, fp16 or fp32");
   declare_storage(app, flags.engine, "--back-bits");
   declare_threads(app, flags.threads);
-  app.add_option("--max-sessions", flags.limits.max_sessions, "open conversations at a time")
+  app.add_option("--max-sessions", flags.limits.quotas.max_sessions, "open conversations at a time")
       ->capture_default_str();
   app.add_option("--max-tokens", flags.limits.max_tokens, "context of one conversation")
       ->capture_default_str();

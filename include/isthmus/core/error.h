@@ -30,6 +30,7 @@ enum class ErrorCode : uint16_t {
   kContextFull = 301,  ///< the session's negotiated token capacity is used up
   kServerFull = 302,   ///< the server has no free session; try again later
   kBusy = 303,         ///< the server's queues are full; try again later
+  kDraining = 304,     ///< the server is about to stop; go on with another one
 
   // Data that came from outside.
   kNotFound = 400,   ///< no such file, tensor or metadata key

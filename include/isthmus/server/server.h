@@ -6,14 +6,16 @@
 #include <isthmus/server/session_host.h>
 #include <isthmus/transport/channel.h>
 #include <atomic>
+#include <chrono>
 
 namespace isthmus::server {
 
-/// Serves requests in the order of their arrival until `stop` is set (a signal handler may set it),
-/// then answers what is queued and returns. At most `options.max_queue` requests wait; more are
-/// answered Busy at once. \returns the listener's error when it can no longer receive.
+/// Takes in requests and computes for all of them together until `stop` is set (a signal handler
+/// may set it), then drains the host: what is queued is finished and answered for at most
+/// `drain_timeout`, everything new is refused. \returns the listener's error when it can no longer
+/// receive.
 [[nodiscard]] Status serve(transport::Listener& listener, SessionHost& host,
-                           const ServerOptions& options, const Clock& clock,
+                           std::chrono::milliseconds drain_timeout, const Clock& clock,
                            const std::atomic<bool>& stop);
 
 }  // namespace isthmus::server

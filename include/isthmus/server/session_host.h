@@ -1,90 +1,105 @@
-// The server's side of the protocol without its sockets: one message in, one message out.
+// The server's side of the protocol without its sockets: requests in, passes over the layers,
+// answers out.
 //
 // Everything a client sends is treated as hostile. A session belongs to the key that opened it.
-// Steps are idempotent: the answer to the last one is kept and given again when it is repeated.
+// Steps are idempotent: the answers to the last ones are kept and given again when one is repeated.
 #pragma once
 
-#include <isthmus/codec/calibration.h>
 #include <isthmus/core/clock.h>
 #include <isthmus/core/error.h>
 #include <isthmus/engine/engine.h>
+#include <isthmus/scheduler/admission.h>
+#include <isthmus/scheduler/batch_scheduler.h>
+#include <isthmus/server/observer.h>
+#include <isthmus/server/options.h>
 #include <isthmus/transport/channel.h>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace isthmus::server {
 
-/// Limits of a server; what a session is granted is never above them.
-struct ServerOptions {
-  int32_t max_sessions = 16;      ///< open at the same time, at least 1
-  int32_t max_tokens = 4096;      ///< KV capacity of one session, at least 1
-  int32_t max_step_tokens = 256;  ///< boundary rows in one step, in [1, 4096]
-  int32_t max_queue = 64;  ///< messages waiting for their turn; more are answered Busy; at least 1
-  std::chrono::seconds idle_timeout{600};  ///< a session unused for longer is closed
-  /// Those that clients' codecs may name.
-  std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
+class Session;
+struct Reply;
+struct Ticket;
 
-  /// \returns kInvalidArgument naming the field and its value.
-  [[nodiscard]] Status validate() const;
-  /// The largest payload a client may send to a model of this hidden size.
-  [[nodiscard]] size_t max_payload_bytes(size_t hidden_size) const;
+/// An answer and where it goes.
+struct Answer {
+  transport::Peer to;
+  transport::Message message;
 };
 
-/// Something an operator wants to know. Never holds prompts, outputs, activations or secret keys.
-struct Event {
-  enum class Kind : uint8_t { kOpened, kRefused, kClosed, kExpired, kFailed };
-  Kind kind = Kind::kFailed;
-  uint64_t session = 0;  ///< 0 when there is none
-  std::string_view
-      client;  ///< the client's public key, empty without encryption; valid during the call
-  std::string_view detail;  ///< valid during the call
-};
-using EventSink = std::function<void(const Event&)>;
-
-/// All sessions of a server, over one engine. Not thread-safe. Borrows engine and clock,
+/// All sessions of a server, over one engine. Not thread-safe. Borrows engine, clock and observer,
 /// which must outlive it.
 class SessionHost {
  public:
   /// \throws std::invalid_argument when `options` are not valid.
   SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
-              EventSink on_event = {});
+              Observer& observer);
   ~SessionHost();
   SessionHost(const SessionHost&) = delete;
   SessionHost& operator=(const SessionHost&) = delete;
 
-  /// Answers one request of the client that proved `client_key`. `arrived` is when it came in.
-  [[nodiscard]] transport::Message handle(std::string_view client_key,
-                                          const transport::Message& request,
-                                          Clock::TimePoint arrived);
+  /// Takes in one request. Its answer is among `take_answers` now, or after some `run_batch`.
+  void receive(transport::Incoming request, Clock::TimePoint arrived);
 
-  /// The answer to a request for which there is no place in the queue.
-  [[nodiscard]] static transport::Message busy(const transport::Message& request,
-                                               std::chrono::milliseconds retry_after);
+  /// One pass over the layers for all sessions that have something to compute. \returns whether
+  /// there was anything.
+  bool run_batch();
+
+  /// The answers that have become ready since the last call, those to one client in the order in
+  /// which they became so.
+  [[nodiscard]] std::vector<Answer> take_answers();
+
+  /// From now on only what is queued is finished: new sessions and new steps get kDraining.
+  void drain() { draining_ = true; }
 
   /// Closes sessions that have been idle too long.
   void expire_idle();
 
+  /// Steps that wait for their answers.
+  [[nodiscard]] size_t waiting_steps() const { return scheduler_.waiting(); }
+  [[nodiscard]] const scheduler::Admission& admission() const { return admission_; }
   [[nodiscard]] size_t session_count() const { return sessions_.size(); }
 
  private:
-  struct Session;
-  struct Request;
   class Handler;
+
+  void answer(const Ticket& ticket, const Reply& reply);
+  /// Numbers a client for scheduler and quotas.
+  uint64_t client_id(const std::string& key);
+
+  /// Answers the step at the head of the queue, all of whose pieces have been computed.
+  void finish(Session& session);
+  /// Answers the step at the head of the queue with an error, and those behind it, which build on
+  /// it, as out of order.
+  void fail_head(Session& session, const Error& error);
+  /// Carries out truncations at the head of the queue and hands the next step to the scheduler.
+  void advance(Session& session);
+  /// Answers all that waits with errors; nothing of it has happened.
+  void drop_waiting(Session& session, const Error& first, const Error& others);
+  /// Answers everything that waits with an error and frees all that the session holds.
+  void end(Session& session, Event::Kind why);
 
   engine::Engine& engine_;
   ServerOptions options_;
   const Clock& clock_;
-  EventSink on_event_;
+  Observer& observer_;
+  scheduler::Admission admission_;
+  scheduler::BatchScheduler scheduler_;
+  bool draining_ = false;
+  uint64_t next_lane_ = 1;
+  uint64_t next_client_ = 1;
+  std::map<std::string, uint64_t> clients_;
   /// A session is named by its client's key and the number the client drew.
   std::map<std::pair<std::string, uint64_t>, std::unique_ptr<Session>> sessions_;
+  std::map<uint64_t, Session*> lanes_;
+  std::vector<Answer> answers_;
 };
 
 }  // namespace isthmus::server

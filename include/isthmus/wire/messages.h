@@ -108,6 +108,9 @@ struct Opened {
   uint32_t max_step_tokens = 0;  ///< rows one step may carry; at least 1, and so is the above
   std::string device;            ///< where the server computes, for people
   std::string precision;
+  /// Steps and truncations that may wait for their answers at once; at least 1. A server that does
+  /// not say takes one at a time.
+  uint32_t max_in_flight = 1;
   friend bool operator==(const Opened&, const Opened&) = default;
 };
 

@@ -1,129 +1,14 @@
-#include <isthmus/codec/codec.h>
-#include <isthmus/core/thread_pool.h>
-#include <isthmus/engine/cpu_engine.h>
 #include <isthmus/engine/sampler.h>
-#include <isthmus/server/session_host.h>
-#include <isthmus/wire/messages.h>
 
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
 
-#include "support/catch.h"
-#include "support/fake_clock.h"
-#include "support/tiny_model.h"
+#include "host_fixture.h"
 
 namespace isthmus::server {
 namespace {
-
-using test::value_of;
-
-constexpr std::string_view kAda = "ada's key";
-constexpr std::string_view kBob = "bob's key";
-constexpr int32_t kCut = 1;
-
-ServerOptions small_limits() {
-  ServerOptions options;
-  options.max_sessions = 2;
-  options.max_tokens = 16;
-  options.max_step_tokens = 4;
-  options.idle_timeout = std::chrono::seconds(60);
-  return options;
-}
-
-/// A host over a tiny model, and the client's side of the conversation.
-class Fixture {
- public:
-  explicit Fixture(ServerOptions options = small_limits())
-      : model_(std::make_shared<test::TinyModel>(test::tiny_configs().front().config)),
-        engine_(value_of(engine::load_cpu_engine(model_, test::whole_model(config()), pool_))),
-        host(*engine_, options, clock,
-             [this](const Event& event) { events.push_back(event.kind); }) {}
-
-  [[nodiscard]] const model::ModelConfig& config() const { return model_->config(); }
-  [[nodiscard]] engine::Engine& engine() { return *engine_; }
-
-  /// A new session's, each time.
-  [[nodiscard]] wire::Open open_message() {
-    ++next_session_;
-    return {.model = {.architecture = config().architecture,
-                      .layer_count = static_cast<uint32_t>(config().layer_count),
-                      .hidden_size = static_cast<uint32_t>(config().hidden_size),
-                      .vocab_size = static_cast<uint32_t>(config().vocab_size)},
-            .cut = kCut,
-            .tail = static_cast<uint32_t>(config().layer_count),
-            .codec_up = "f32",
-            .codec_down = "f32",
-            .max_tokens = 8,
-            .session = next_session_};
-  }
-
-  transport::Message ask(wire::Body body, std::vector<std::byte> payload = {},
-                         std::string_view client = kAda) {
-    const transport::Message request{
-        wire::encode({.request_id = ++request_id_, .body = std::move(body)}), std::move(payload)};
-    return host.handle(client, request, clock.now());
-  }
-
-  template <typename Reply>
-  Reply expect(const transport::Message& message) {
-    const wire::Envelope envelope = value_of(wire::decode(message.envelope));
-    CHECK(envelope.request_id == request_id_);
-    if (const auto* failed = std::get_if<wire::Failure>(&envelope.body))
-      UNSCOPED_INFO(failed->message);
-    REQUIRE(std::holds_alternative<Reply>(envelope.body));
-    return std::get<Reply>(envelope.body);
-  }
-
-  ErrorCode failure(const transport::Message& message) {
-    return expect<wire::Failure>(message).code;
-  }
-
-  uint64_t open(std::string_view client = kAda) {
-    return expect<wire::Opened>(ask(open_message(), {}, client)).session;
-  }
-
-  /// Boundary rows of the tokens at [first, first + count) of one prompt, as the device computes
-  /// them.
-  Matrix boundary(size_t first, size_t count) {
-    const std::vector<int32_t> tokens = test::tiny_tokens(first + count, config().vocab_size);
-    const auto cache = value_of(engine_->make_cache({0, kCut}, 64));
-    const engine::Slice slice{.cache = cache.get(), .tokens = tokens};
-    const Matrix rows = std::move(value_of(engine_->forward({&slice, 1})).front());
-    Matrix part(count, rows.cols());
-    std::memcpy(part.data(), rows.row(first).data(), count * rows.cols() * sizeof(float));
-    return part;
-  }
-
-  std::vector<std::byte> payload(size_t first, size_t count) {
-    const auto hidden_size = static_cast<size_t>(config().hidden_size);
-    return value_of(value_of(codec::BoundaryCodec::make({codec::Format::kF32}, hidden_size))
-                        .encode(boundary(first, count).view()));
-  }
-
-  test::FakeClock clock;
-  std::vector<Event::Kind> events;
-
- private:
-  ThreadPool pool_{1};
-  std::shared_ptr<test::TinyModel> model_;
-  std::unique_ptr<engine::Engine> engine_;
-  uint64_t request_id_ = 0;
-  uint64_t next_session_ = 100;
-
- public:
-  SessionHost host;
-};
-
-wire::Step step(uint64_t session, uint64_t sequence, uint32_t position, uint32_t count) {
-  return {.session = session,
-          .sequence = sequence,
-          .position = position,
-          .token_count = count,
-          .wants_reply = true,
-          .reply_start = position + count};
-}
 
 TEST_CASE("a session is granted no more than the server's limits", "[server]") {
   Fixture f;
@@ -244,7 +129,7 @@ TEST_CASE("a repeated step gets the stored answer and is not carried out again",
   CHECK(first == again);
   CHECK(f.failure(f.ask(step(session, 3, 2, 1), f.payload(2, 1))) == ErrorCode::kOutOfOrder);
   CHECK(f.expect<wire::StepResult>(f.ask(step(session, 2, 2, 1), f.payload(2, 1))).length == 3);
-  CHECK(f.failure(f.ask(step(session, 1, 0, 2), f.payload(0, 2))) == ErrorCode::kOutOfOrder);
+  CHECK(f.failure(f.ask(step(session, 4, 3, 1), f.payload(3, 1))) == ErrorCode::kOutOfOrder);
 }
 
 TEST_CASE("a bad step changes nothing", "[server]") {
@@ -364,18 +249,11 @@ TEST_CASE("anything that is no request gets a failure", "[server]") {
   f.expect<wire::Pong>(f.ask(wire::Ping{}));
 
   const std::vector<std::byte> garbage(40, std::byte{0xee});
+  f.host.receive({{"ada", std::string(kAda)}, {garbage, garbage}}, f.clock.now());
   const wire::Envelope answer =
-      value_of(wire::decode(f.host.handle(kAda, {garbage, garbage}, f.clock.now()).envelope));
+      value_of(wire::decode(f.host.take_answers().at(0).message.envelope));
   CHECK(answer.request_id == 0);
   CHECK(std::holds_alternative<wire::Failure>(answer.body));
-}
-
-TEST_CASE("a request without a place in the queue is told when to come back", "[server]") {
-  const transport::Message request{wire::encode({.request_id = 9, .body = wire::Ping{}}), {}};
-  const wire::Envelope answer =
-      value_of(wire::decode(SessionHost::busy(request, std::chrono::milliseconds(50)).envelope));
-  CHECK(answer.request_id == 9);
-  CHECK(std::get<wire::Busy>(answer.body).retry_after_ms == 50);
 }
 
 TEST_CASE("server options out of range are named", "[server]") {

@@ -28,6 +28,15 @@ TEST_CASE("an all-default request id and session are legal", "[wire][golden]") {
   CHECK(value_of(decode(from_hex("2a00"))) == Envelope{0, Close{}});
 }
 
+TEST_CASE("a server that says nothing of steps in flight takes one at a time", "[wire][golden]") {
+  const auto opened = [](std::string_view hex) {
+    return std::get<Opened>(value_of(decode(from_hex(hex))).body).max_in_flight;
+  };
+  CHECK(opened("3a0410011801") == 1);
+  CHECK(opened("3a06100118013000") == 1);
+  CHECK(opened("3a06100118013008") == 8);
+}
+
 TEST_CASE("default sampling costs nothing and is not mistaken for zeros", "[wire][golden]") {
   const Envelope plain{1, Step{.session = 1, .sequence = 1, .token_count = 1, .sampling = {}}};
   Envelope zeros = plain;
@@ -115,7 +124,7 @@ class RandomMessages {
   void fill(Truncate& m) { m = {u64(), sequence(), u32()}; }
   void fill(Close& m) { m = {u64()}; }
   void fill(Ping&) {}
-  void fill(Opened& m) { m = {u64(), positive(), positive(), text(), text()}; }
+  void fill(Opened& m) { m = {u64(), positive(), positive(), text(), text(), positive()}; }
   void fill(StepResult& m) {
     m = {u64(), sequence(), u32(), static_cast<int32_t>(below(INT32_MAX)) - (random_() % 2 == 0),
          u64(), u64(),      u64()};

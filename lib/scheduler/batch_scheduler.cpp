@@ -1,0 +1,108 @@
+#include <isthmus/scheduler/batch_scheduler.h>
+
+#include <algorithm>
+#include <deque>
+#include <limits>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+namespace isthmus::scheduler {
+
+Status BatchOptions::validate() const {
+  if (token_budget >= 16 && token_budget <= 4096) return {};
+  return fail(
+      ErrorCode::kInvalidArgument,
+      "scheduler: token_budget is " + std::to_string(token_budget) + ", must be in [16, 4096]");
+}
+
+BatchScheduler::BatchScheduler(BatchOptions options) : options_(options) {
+  if (const Status valid = options_.validate(); !valid)
+    throw std::invalid_argument(valid.error().message);
+}
+
+void BatchScheduler::submit(uint64_t lane, uint64_t client, int32_t rows) {
+  if (rows < 1) throw std::invalid_argument("scheduler: a step has no rows");
+  const auto [_, is_new] = steps_.try_emplace(lane, Step{lane, client, next_order_, rows, 0});
+  if (!is_new) throw std::logic_error("scheduler: the lane carries a step already");
+  ++next_order_;
+  const uint64_t floor = least_served();
+  Client& owner = clients_[client];
+  if (owner.steps++ == 0) owner.served = std::max(owner.served, floor);
+}
+
+void BatchScheduler::cancel(uint64_t lane) {
+  remove(lane);
+}
+
+std::vector<Piece> BatchScheduler::next_batch() {
+  std::vector<Step*> brief;
+  std::vector<Step*> prompts;
+  for (auto& [lane, step] : steps_) {
+    (step.rows <= options_.short_rows() ? brief : prompts).push_back(&step);
+  }
+  const int32_t kept = prompts.empty() ? 0 : options_.prompt_rows();
+  std::vector<Piece> batch;
+  const int32_t left = take(brief, /*whole=*/true, options_.token_budget - kept, batch);
+  take(prompts, /*whole=*/false, left + kept, batch);
+  for (const Piece& piece : batch) {
+    if (piece.last) remove(piece.lane);
+  }
+  // An idle client that is not ahead of the others would be set to their level when it comes back.
+  const uint64_t floor = least_served();
+  std::erase_if(clients_, [&](const auto& entry) {
+    return entry.second.steps == 0 && entry.second.served <= floor;
+  });
+  return batch;
+}
+
+int32_t BatchScheduler::take(std::span<Step* const> steps, bool whole, int32_t room,
+                             std::vector<Piece>& batch) {
+  std::map<uint64_t, std::deque<Step*>> queues;  // by client, in order of submission
+  for (Step* step : steps) queues[step->client].push_back(step);
+  std::set<std::tuple<uint64_t, uint64_t, uint64_t>> turns;  // rows served, order, client
+  const auto line_up = [&](uint64_t client) {
+    const std::deque<Step*>& queue = queues[client];
+    if (!queue.empty()) turns.emplace(clients_[client].served, queue.front()->order, client);
+  };
+  for (auto& [client, queue] : queues) {
+    std::sort(queue.begin(), queue.end(),
+              [](const Step* a, const Step* b) { return a->order < b->order; });
+    line_up(client);
+  }
+  while (room > 0 && !turns.empty()) {
+    const uint64_t client = std::get<2>(turns.extract(turns.begin()).value());
+    Step& step = *queues[client].front();
+    const int32_t count = std::min(step.rows - step.done, room);
+    // It waits, and is soon the first to choose because its client is served less than the others.
+    if (whole && count < step.rows) break;
+    queues[client].pop_front();
+    batch.push_back({step.lane, step.done, count, step.done + count == step.rows});
+    step.done += count;
+    room -= count;
+    clients_[client].served += static_cast<uint64_t>(count);
+    line_up(client);
+  }
+  return room;
+}
+
+void BatchScheduler::remove(uint64_t lane) {
+  const auto found = steps_.find(lane);
+  if (found == steps_.end()) return;
+  --clients_[found->second.client].steps;
+  steps_.erase(found);
+}
+
+uint64_t BatchScheduler::least_served() const {
+  uint64_t least = std::numeric_limits<uint64_t>::max();
+  uint64_t most = 0;
+  for (const auto& [id, client] : clients_) {
+    most = std::max(most, client.served);
+    if (client.steps > 0) least = std::min(least, client.served);
+  }
+  // With nobody at work, everybody starts anew at the level of the one that was served most.
+  return std::min(least, most);
+}
+
+}  // namespace isthmus::scheduler

@@ -1,0 +1,120 @@
+// How the steps of a SessionHost's sessions are computed: together, a piece of each in every pass.
+#include <isthmus/server/session_host.h>
+
+#include <new>
+#include <utility>
+
+#include "session.h"
+
+namespace isthmus::server {
+namespace {
+
+/// What `call` returns, or kOutOfMemory when memory ran out.
+template <typename Call>
+auto guarded(Call call) -> decltype(call()) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "server: no memory for an answer");
+  }
+}
+
+}  // namespace
+
+bool SessionHost::run_batch() {
+  const std::vector<scheduler::Piece> plan = scheduler_.next_batch();
+  std::vector<scheduler::Piece> pieces;
+  std::vector<engine::Slice> slices;
+  size_t rows = 0;
+  for (const scheduler::Piece& piece : plan) {
+    Session& session = *lanes_.at(piece.lane);
+    if (piece.first == 0) {
+      if (const Status begun = guarded([&] { return session.begin(clock_); }); !begun) {
+        fail_head(session, begun.error());
+        continue;
+      }
+    }
+    pieces.push_back(piece);
+    slices.push_back(session.slice(piece));
+    rows += static_cast<size_t>(piece.count);
+  }
+  if (pieces.empty()) return !plan.empty();
+
+  const Clock::TimePoint start = clock_.now();
+  Result<std::vector<Matrix>> outputs = engine_.forward(slices);
+  const std::chrono::nanoseconds time = clock_.now() - start;
+  admission_.note_speed(static_cast<int64_t>(rows), time);
+  observer_.on_batch({.steps = pieces.size(), .rows = rows, .time = time});
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    Session& session = *lanes_.at(pieces[i].lane);
+    if (!outputs) {
+      fail_head(session, outputs.error());
+      continue;
+    }
+    session.absorb(pieces[i], std::move((*outputs)[i]), time);
+    if (pieces[i].last) finish(session);
+  }
+  return true;
+}
+
+void SessionHost::finish(Session& session) {
+  Result<Session::Finished> finished = guarded([&] { return session.finish(clock_); });
+  if (!finished) return fail_head(session, finished.error());
+  observer_.on_step(finished->report);
+  admission_.release_step(session.owner().client, static_cast<int32_t>(finished->report.rows));
+  session.last_used = clock_.now();
+  answer(session.queue().head().ticket, finished->reply);
+  session.queue().complete_head(std::move(finished->reply));
+  advance(session);
+}
+
+void SessionHost::advance(Session& session) {
+  StepQueue& queue = session.queue();
+  while (!queue.empty()) {
+    if (const auto* step = std::get_if<wire::Step>(&queue.head().body)) {
+      scheduler_.submit(session.owner().lane, session.owner().client,
+                        static_cast<int32_t>(step->token_count));
+      return;
+    }
+    Result<Reply> reply = session.truncate();
+    if (!reply) return fail_head(session, reply.error());
+    answer(queue.head().ticket, *reply);
+    queue.complete_head(std::move(*reply));
+  }
+}
+
+void SessionHost::fail_head(Session& session, const Error& error) {
+  scheduler_.cancel(session.owner().lane);
+  session.roll_back();
+  observer_.on_event({.kind = Event::Kind::kFailed,
+                      .code = error.code,
+                      .session = session.open().session,
+                      .client = session.owner().key,
+                      .detail = error.message});
+  drop_waiting(session, error,
+               {ErrorCode::kOutOfOrder, "server: a step that this one builds on has failed"});
+}
+
+void SessionHost::drop_waiting(Session& session, const Error& first, const Error& others) {
+  const Error* error = &first;
+  for (const Waiting& request : session.queue().drop_all()) {
+    if (const auto* step = std::get_if<wire::Step>(&request.body)) {
+      admission_.release_step(session.owner().client, static_cast<int32_t>(step->token_count));
+    }
+    answer(request.ticket, {wire::Failure{error->code, error->message}, {}});
+    error = &others;
+  }
+}
+
+void SessionHost::end(Session& session, Event::Kind why) {
+  const SessionOwner owner = session.owner();
+  const Error ended{ErrorCode::kCancelled, "server: the session was closed"};
+  scheduler_.cancel(owner.lane);
+  drop_waiting(session, ended, ended);
+  observer_.on_event({.kind = why, .session = session.open().session, .client = owner.key});
+  admission_.release_session(owner.client, owner.kv_bytes);
+  lanes_.erase(owner.lane);
+  sessions_.erase({owner.key, session.open().session});
+}
+
+}  // namespace isthmus::server

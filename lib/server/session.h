@@ -1,0 +1,105 @@
+// One conversation: its cache, its codecs, the step that is being computed.
+#pragma once
+
+#include <isthmus/codec/codec.h>
+#include <isthmus/core/clock.h>
+#include <isthmus/core/error.h>
+#include <isthmus/core/matrix.h>
+#include <isthmus/core/random.h>
+#include <isthmus/engine/engine.h>
+#include <isthmus/scheduler/batch_scheduler.h>
+#include <isthmus/server/observer.h>
+#include <isthmus/server/options.h>
+#include <isthmus/wire/messages.h>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "step_queue.h"
+
+namespace isthmus::server {
+
+/// Whose a session is, and what it was admitted for.
+struct SessionOwner {
+  std::string key;      ///< the client's public key
+  uint64_t client = 0;  ///< the client's number
+  uint64_t lane = 0;    ///< the session's number for the scheduler
+  uint64_t kv_bytes = 0;
+};
+
+class Session {
+ public:
+  /// Makes what `open` asks for, for at most `capacity` tokens. Borrows the engine.
+  /// \returns kInvalidArgument, kUnsupported, kNotFound (a calibration), kOutOfMemory.
+  [[nodiscard]] static Result<std::unique_ptr<Session>> make(engine::Engine& engine,
+                                                             const ServerOptions& options,
+                                                             const wire::Open& open,
+                                                             int32_t capacity, SessionOwner owner);
+
+  [[nodiscard]] const wire::Open& open() const { return open_; }
+  [[nodiscard]] const SessionOwner& owner() const { return owner_; }
+  [[nodiscard]] int32_t capacity() const { return cache_->capacity(); }
+  [[nodiscard]] StepQueue& queue() { return queue_; }
+  [[nodiscard]] const StepQueue& queue() const { return queue_; }
+
+  /// Whether a request that comes next can be carried out once those ahead of it have been.
+  /// \returns kTooLarge, kOutOfOrder, kContextFull, kCorrupt, kInvalidArgument.
+  [[nodiscard]] Status check(const wire::Step& step, size_t payload_bytes) const;
+  [[nodiscard]] Status check(const wire::Truncate& truncate) const;
+
+  // The step at the head of the queue, from `begin` to `finish` or `roll_back`.
+
+  /// Decodes its rows and lets go of its payload.
+  [[nodiscard]] Status begin(const Clock& clock);
+  [[nodiscard]] engine::Slice slice(const scheduler::Piece& piece) const;
+  /// Takes what the engine made of a piece in a pass that took `time`.
+  void absorb(const scheduler::Piece& piece, Matrix output, std::chrono::nanoseconds time);
+  /// The answer: samples or encodes. Nothing has happened if that fails.
+  struct Finished {
+    Reply reply;
+    StepReport report;
+  };
+  [[nodiscard]] Result<Finished> finish(const Clock& clock);
+  /// Forgets what was computed of it.
+  void roll_back();
+
+  /// Carries out the truncation at the head of the queue.
+  [[nodiscard]] Result<Reply> truncate();
+
+  Clock::TimePoint last_used;
+
+ private:
+  struct Progress {
+    Matrix rows;
+    Matrix output;
+    size_t bytes_up = 0;
+    int32_t length_before = 0;
+    std::chrono::nanoseconds codec{0};
+    std::chrono::nanoseconds compute{0};
+  };
+
+  Session(engine::Engine& engine, const ServerOptions& options, const wire::Open& open,
+          SessionOwner owner);
+  /// Tokens that the cache holds once everything in the queue has been carried out.
+  [[nodiscard]] uint32_t planned_length() const;
+  [[nodiscard]] bool needs_all_rows() const;
+  [[nodiscard]] const wire::Step& step() const { return std::get<wire::Step>(queue_.head().body); }
+  [[nodiscard]] Result<int32_t> choose_token();
+
+  engine::Engine& engine_;
+  int32_t max_step_tokens_;
+  wire::Open open_;
+  SessionOwner owner_;
+  SystemRandom random_;
+  std::unique_ptr<codec::BoundaryCodec> codec_up_;
+  std::unique_ptr<codec::BoundaryCodec> codec_down_;
+  std::unique_ptr<engine::KvCache> cache_;
+  StepQueue queue_;
+  Progress progress_;
+  std::vector<std::pair<int32_t, int32_t>> sampled_;  // position and id of tokens chosen here
+};
+
+}  // namespace isthmus::server

@@ -1,0 +1,322 @@
+// Many sessions, and many steps of one, computed together.
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "host_fixture.h"
+
+namespace isthmus::server {
+namespace {
+
+ServerOptions roomy() {
+  ServerOptions options;
+  options.batch.token_budget = 16;
+  options.max_tokens = 64;
+  options.max_step_tokens = 32;
+  options.max_in_flight = 4;
+  return options;
+}
+
+/// The answers by request id.
+std::map<uint64_t, transport::Message> by_request(std::vector<Answer> answers) {
+  std::map<uint64_t, transport::Message> found;
+  for (Answer& answer : answers) {
+    const uint64_t id = value_of(wire::decode(answer.message.envelope)).request_id;
+    CHECK(found.emplace(id, std::move(answer.message)).second);
+  }
+  return found;
+}
+
+template <typename Reply>
+Reply read(const transport::Message& message) {
+  const wire::Envelope envelope = value_of(wire::decode(message.envelope));
+  if (const auto* failed = std::get_if<wire::Failure>(&envelope.body))
+    UNSCOPED_INFO(failed->message);
+  REQUIRE(std::holds_alternative<Reply>(envelope.body));
+  return std::get<Reply>(envelope.body);
+}
+
+ErrorCode failure_in(const transport::Message& message) {
+  return read<wire::Failure>(message).code;
+}
+
+/// One client of the test below: a window, a way of answering, and the lengths of its steps.
+struct Client {
+  uint32_t cut;
+  uint32_t tail;
+  wire::ReplyMode mode;
+  std::vector<uint32_t> steps;
+};
+
+std::vector<Client> six_clients(uint32_t layers) {
+  using Mode = wire::ReplyMode;
+  return {{0, layers, Mode::kToken, {20, 1, 1, 1, 1}}, {1, layers, Mode::kToken, {1, 1, 1, 1, 1}},
+          {2, layers, Mode::kToken, {3, 18, 1, 2}},    {1, layers - 1, Mode::kHidden, {25, 1, 1}},
+          {0, 1, Mode::kHidden, {2, 30, 4}},           {layers, layers, Mode::kToken, {7, 7, 7}}};
+}
+
+using Outcome = std::pair<std::vector<int32_t>, std::vector<std::vector<std::byte>>>;
+
+/// What the chosen clients get when they all run at the same time, by client.
+std::map<size_t, Outcome> converse(const std::vector<size_t>& chosen) {
+  Fixture f(roomy());
+  const auto layers = static_cast<uint32_t>(f.config().layer_count);
+  const std::vector<Client> clients = six_clients(layers);
+  struct Seat {
+    uint64_t session;
+    size_t next = 0;
+    uint32_t position = 0;
+  };
+  std::map<size_t, Seat> seats;
+  std::map<size_t, Outcome> outcomes;
+  for (const size_t i : chosen) {
+    wire::Open open = f.open_message();
+    open.cut = clients[i].cut;
+    open.tail = clients[i].tail;
+    open.reply_mode = clients[i].mode;
+    open.max_tokens = 64;
+    seats[i] = {f.expect<wire::Opened>(f.ask(open)).session};
+  }
+  std::map<uint64_t, size_t> asked;
+  const auto ask_next = [&](size_t i) {
+    Seat& seat = seats[i];
+    if (seat.next == clients[i].steps.size()) return;
+    const uint32_t count = clients[i].steps[seat.next++];
+    wire::Step request = step(seat.session, seat.next, seat.position, count);
+    request.sampling = {.temperature = 0.9F, .repetition_penalty = 1.2F, .seed = i};
+    request.reply_start = clients[i].steps.front();
+    // Any finite rows will do; those of layer 1 have the right scale for all.
+    asked[f.tell(request, f.payload(seat.position, count))] = i;
+    seat.position += count;
+  };
+  for (const size_t i : chosen) ask_next(i);
+  while (f.host.run_batch()) {
+    for (const auto& [id, message] : by_request(f.host.take_answers())) {
+      const size_t i = asked.at(id);
+      outcomes[i].first.push_back(read<wire::StepResult>(message).token);
+      outcomes[i].second.push_back(message.payload);
+      ask_next(i);
+    }
+  }
+  return outcomes;
+}
+
+TEST_CASE("six clients with six windows at once get what each gets alone", "[server][batch]") {
+  const std::map<size_t, Outcome> together = converse({0, 1, 2, 3, 4, 5});
+  REQUIRE(together.size() == 6);
+  for (size_t i = 0; i < 6; ++i) {
+    CAPTURE(i);
+    CHECK(together.at(i) == converse({i}).at(i));
+  }
+}
+
+TEST_CASE("a pass carries the tokens of all who decode and a piece of a prompt",
+          "[server][batch]") {
+  Fixture f(roomy());
+  const uint64_t first = f.open();
+  const uint64_t second = f.open(kBob);
+  wire::Open open = f.open_message();
+  open.max_tokens = 64;
+  const uint64_t prompt = f.expect<wire::Opened>(f.ask(open)).session;
+  f.tell(step(prompt, 1, 0, 30), f.payload(0, 30));
+  f.tell(step(first, 1, 0, 1), f.payload(0, 1));
+  f.tell(step(second, 1, 0, 1), f.payload(0, 1), kBob);
+  REQUIRE(f.host.run_batch());
+  CHECK(f.host.take_answers().size() == 2);  // the decoders need not wait for the prompt
+  REQUIRE(f.host.run_batch());
+  CHECK(f.host.take_answers().size() == 1);
+  CHECK_FALSE(f.host.run_batch());
+}
+
+TEST_CASE("steps in flight are carried out in order and answered one by one", "[server][flight]") {
+  Fixture f(roomy());
+  const uint64_t one_by_one = f.open();
+  std::vector<int32_t> expected;
+  for (uint32_t i = 0; i < 4; ++i) {
+    expected.push_back(
+        f.expect<wire::StepResult>(f.ask(step(one_by_one, i + 1, 2 * i, 2), f.payload(2 * i, 2)))
+            .token);
+  }
+  const wire::Open open = f.open_message();
+  CHECK(f.expect<wire::Opened>(f.ask(open)).max_in_flight == 4);
+  for (uint32_t i = 0; i < 4; ++i) f.tell(step(open.session, i + 1, 2 * i, 2), f.payload(2 * i, 2));
+  std::vector<int32_t> tokens;
+  for (const Answer& answer : f.run()) {
+    const auto result = read<wire::StepResult>(answer.message);
+    CHECK(result.sequence == tokens.size() + 1);
+    tokens.push_back(result.token);
+  }
+  CHECK(tokens == expected);
+  // All four answers are kept.
+  for (uint32_t i = 0; i < 4; ++i) {
+    CHECK(f.expect<wire::StepResult>(f.ask(step(open.session, i + 1, 2 * i, 2))).token ==
+          expected[i]);
+  }
+}
+
+TEST_CASE("more steps in flight than agreed are told to come back, those behind them too",
+          "[server][flight]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  for (uint32_t i = 0; i < 4; ++i) f.tell(step(session, i + 1, i, 1), f.payload(i, 1));
+  f.tell(step(session, 5, 4, 1), f.payload(4, 1));
+  f.expect<wire::Busy>(f.host.take_answers().at(0).message);
+  f.tell(step(session, 6, 5, 1), f.payload(5, 1));
+  f.expect<wire::Busy>(f.host.take_answers().at(0).message);
+  f.tell(step(session, 40, 39, 1), f.payload(39, 1));
+  CHECK(f.failure(f.host.take_answers().at(0).message) == ErrorCode::kOutOfOrder);
+  CHECK(f.run().size() == 4);
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 5, 4, 1), f.payload(4, 1))).length == 5);
+  CHECK(f.failure(f.ask(step(session, 7, 6, 1), f.payload(6, 1))) == ErrorCode::kOutOfOrder);
+}
+
+TEST_CASE("a repetition of a step that waits is answered once, to who asked last",
+          "[server][flight]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  f.tell(step(session, 1, 0, 2), f.payload(0, 2));
+  const uint64_t again = f.tell(step(session, 1, 0, 2), f.payload(0, 2));
+  const auto answers = by_request(f.run());
+  REQUIRE(answers.size() == 1);
+  CHECK(answers.begin()->first == again);
+  CHECK(read<wire::StepResult>(answers.begin()->second).length == 2);
+}
+
+TEST_CASE("a truncation in flight takes effect in its place", "[server][flight]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  f.tell(step(session, 1, 0, 3), f.payload(0, 3));
+  f.tell(step(session, 2, 3, 2), f.payload(3, 2));
+  f.tell(wire::Truncate{session, 3, 3});
+  f.tell(step(session, 4, 3, 2), f.payload(3, 2));
+  const std::vector<Answer> answers = f.run();
+  REQUIRE(answers.size() == 4);
+  CHECK(read<wire::Truncated>(answers[2].message).length == 3);
+  CHECK(read<wire::StepResult>(answers[3].message).token ==
+        read<wire::StepResult>(answers[1].message).token);
+}
+
+TEST_CASE("steps behind one that fails have not happened either", "[server][flight]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  std::vector<std::byte> bad = f.payload(0, 2);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(bad.data(), &nan, sizeof nan);
+  const uint64_t first = f.tell(step(session, 1, 0, 2), bad);
+  const uint64_t second = f.tell(step(session, 2, 2, 1), f.payload(2, 1));
+  const auto answers = by_request(f.run());
+  CHECK(failure_in(answers.at(first)) == ErrorCode::kNotFinite);
+  CHECK(failure_in(answers.at(second)) == ErrorCode::kOutOfOrder);
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 2), f.payload(0, 2))).length == 2);
+  CHECK(f.host.admission().waiting_rows() == 0);
+}
+
+TEST_CASE("one client's bad rows do not touch the others of a batch", "[server][batch]") {
+  Fixture f(roomy());
+  const uint64_t good = f.open();
+  const uint64_t evil = f.open(kBob);
+  std::vector<std::byte> bad = f.payload(0, 2);
+  bad.resize(bad.size() - 1);
+  f.tell(step(evil, 1, 0, 2), bad, kBob);
+  const uint64_t id = f.tell(step(good, 1, 0, 2), f.payload(0, 2));
+  const auto answers = by_request(f.run());
+  CHECK(answers.size() == 2);
+  CHECK(read<wire::StepResult>(answers.at(id)).length == 2);
+}
+
+TEST_CASE("closing in the middle of a prompt frees everything at once", "[server][batch]") {
+  Fixture f(roomy());
+  wire::Open open = f.open_message();
+  open.max_tokens = 64;
+  f.expect<wire::Opened>(f.ask(open));
+  const uint64_t first = f.tell(step(open.session, 1, 0, 30), f.payload(0, 30));
+  const uint64_t second = f.tell(step(open.session, 2, 30, 10), f.payload(30, 10));
+  REQUIRE(f.host.run_batch());  // half of the first
+  const uint64_t close = f.tell(wire::Close{open.session});
+  const auto answers = by_request(f.host.take_answers());
+  CHECK(failure_in(answers.at(first)) == ErrorCode::kCancelled);
+  CHECK(failure_in(answers.at(second)) == ErrorCode::kCancelled);
+  CHECK(read<wire::Closed>(answers.at(close)).session == open.session);
+  CHECK_FALSE(f.host.run_batch());
+  CHECK(f.host.admission().waiting_rows() == 0);
+  CHECK(f.host.admission().kv_bytes() == 0);
+}
+
+TEST_CASE("a session with work waiting does not expire", "[server][batch]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  f.tell(step(session, 1, 0, 2), f.payload(0, 2));
+  f.clock.advance(std::chrono::hours(1));
+  f.host.expire_idle();
+  CHECK(f.run().size() == 1);
+  f.host.expire_idle();  // it was used just now
+  CHECK(f.host.session_count() == 1);
+  f.clock.advance(std::chrono::hours(1));
+  f.host.expire_idle();
+  CHECK(f.host.session_count() == 0);
+}
+
+TEST_CASE("a draining server finishes what is queued and refuses what is new", "[server][drain]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  const uint64_t queued = f.tell(step(session, 1, 0, 8), f.payload(0, 8));
+  f.host.drain();
+  const uint64_t opened = f.tell(f.open_message());
+  const uint64_t next = f.tell(step(session, 2, 8, 1), f.payload(8, 1));
+  const auto answers = by_request(f.run());
+  CHECK(read<wire::StepResult>(answers.at(queued)).length == 8);
+  CHECK(failure_in(answers.at(opened)) == ErrorCode::kDraining);
+  CHECK(failure_in(answers.at(next)) == ErrorCode::kDraining);
+  // What was answered can be asked for again, and the session can be closed.
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 8))).length == 8);
+  f.expect<wire::Closed>(f.ask(wire::Close{session}));
+}
+
+TEST_CASE("a session that would need more memory than there is is refused or told to wait",
+          "[server][quota]") {
+  ServerOptions options = roomy();
+  options.wait_when_full = GENERATE(false, true);
+  {
+    Fixture probe(options);
+    const wire::Open open = probe.open_message();
+    probe.expect<wire::Opened>(probe.ask(open));
+    options.quotas.max_kv_bytes = probe.host.admission().kv_bytes();
+    REQUIRE(options.quotas.max_kv_bytes > 0);
+  }
+  Fixture f(options);
+  const uint64_t session = f.open();
+  const transport::Message answer = f.ask(f.open_message(), {}, kBob);
+  if (options.wait_when_full) {
+    CHECK(f.expect<wire::Busy>(answer).retry_after_ms > 0);
+  } else {
+    CHECK(f.failure(answer) == ErrorCode::kServerFull);
+  }
+  f.expect<wire::Closed>(f.ask(wire::Close{session}));
+  f.open(kBob);
+}
+
+TEST_CASE("a client's rows in flight are bounded over all of its sessions", "[server][quota]") {
+  ServerOptions options = roomy();
+  options.quotas.max_client_waiting_rows = 6;
+  Fixture f(options);
+  const uint64_t first = f.open();
+  const uint64_t second = f.open();
+  f.tell(step(first, 1, 0, 4), f.payload(0, 4));
+  f.tell(step(second, 1, 0, 4), f.payload(0, 4));
+  f.expect<wire::Busy>(f.host.take_answers().at(0).message);
+  CHECK(f.run().size() == 1);
+  CHECK(f.expect<wire::StepResult>(f.ask(step(second, 1, 0, 4), f.payload(0, 4))).length == 4);
+}
+
+TEST_CASE("a session that could not be made has taken nothing", "[server][quota]") {
+  Fixture f(roomy());
+  wire::Open open = f.open_message();
+  open.codec_down = "f31";
+  CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);
+  CHECK(f.host.admission().sessions() == 0);
+  CHECK(f.host.admission().kv_bytes() == 0);
+}
+
+}  // namespace
+}  // namespace isthmus::server
