@@ -15,6 +15,7 @@ set(ISTHMUS_RUNG_codec 2)
 set(ISTHMUS_RUNG_transport 2)
 set(ISTHMUS_RUNG_engine 3)
 set(ISTHMUS_RUNG_scheduler 3)
+set(ISTHMUS_RUNG_planner 3)
 set(ISTHMUS_RUNG_torch_engine 4) # implements engine's interface
 set(ISTHMUS_RUNG_server 4)
 set(ISTHMUS_RUNG_edge 4)
