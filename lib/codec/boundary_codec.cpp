@@ -186,6 +186,28 @@ class BoundaryCodec::Impl {
     return decode_rows(bytes, rows);
   }
 
+  [[nodiscard]] Result<std::vector<double>> log_likelihoods(
+      std::span<const std::byte> message, MatrixView<const float> candidates) const {
+    ISTHMUS_TRY(check_width(candidates.cols()));
+    if (mechanism_ == nullptr) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "codec: '" + spec_.to_string() + "' draws nothing that has a likelihood");
+    }
+    Matrix decoded(1, width_);
+    CodedRow coded;
+    ISTHMUS_TRY(decode_into(message, decoded.view()));
+    ISTHMUS_TRY(read_rows(message, decoded.view(), {}, coded));
+    Matrix rows(candidates.rows(), width_);
+    std::copy(candidates.values().begin(), candidates.values().end(), rows.data());
+    if (transform_) transform_->forward(rows.view());
+    std::vector<double> result;
+    for (size_t r = 0; r < rows.rows(); ++r) {
+      ISTHMUS_ASSIGN(const double log, mechanism_->log_probability(rows.row(r), coded.draws));
+      result.push_back(log);
+    }
+    return result;
+  }
+
  private:
   [[nodiscard]] size_t most_row_bits() const {
     if (format_) return 8 * plain_row_bytes(*format_, width_);
@@ -290,15 +312,17 @@ class BoundaryCodec::Impl {
 
   [[nodiscard]] Status decode_rows(std::span<const std::byte> bytes, MatrixView<float> rows) const {
     std::vector<Outliers> outliers(splitter_ ? rows.rows() : 0);
-    ISTHMUS_TRY(read_rows(bytes, rows, outliers));
+    CodedRow coded;
+    ISTHMUS_TRY(read_rows(bytes, rows, outliers, coded));
     if (transform_) transform_->inverse(rows);
     for (size_t r = 0; r < outliers.size(); ++r) splitter_->put_back(outliers[r], rows.row(r));
     if (all_below(std::numeric_limits<float>::infinity(), rows.values())) return {};
     return corrupt("holds numbers that are out of range");
   }
 
+  /// `coded` holds one row after the other; the last one when all is done.
   [[nodiscard]] Status read_rows(std::span<const std::byte> bytes, MatrixView<float> rows,
-                                 std::span<Outliers> outliers) const {
+                                 std::span<Outliers> outliers, CodedRow& coded) const {
     unsigned state_bytes = 0;
     if (spec_.rans) {
       state_bytes = bytes.empty() ? 1 : std::to_integer<unsigned>(bytes[0]);
@@ -307,19 +331,18 @@ class BoundaryCodec::Impl {
     const std::span<const std::byte> body = bytes.subspan(spec_.rans ? 1 : 0);
     if (state_bytes > 0) {
       RansDecoder decoder(body, state_bytes);
-      ISTHMUS_TRY(read_rows_from(decoder, rows, outliers));
+      ISTHMUS_TRY(read_rows_from(decoder, rows, outliers, coded));
       return check_rest(bytes, 1 + decoder.position());
     }
     BitReader reader(body);
-    ISTHMUS_TRY(read_rows_from(reader, rows, outliers));
+    ISTHMUS_TRY(read_rows_from(reader, rows, outliers, coded));
     if (!reader.rest_is_zero()) return corrupt("has padding that is not zero");
     return check_rest(bytes, bytes.size() - body.size() + reader.position());
   }
 
   template <typename Reader>
   [[nodiscard]] Status read_rows_from(Reader& reader, MatrixView<float> rows,
-                                      std::span<Outliers> outliers) const {
-    CodedRow coded;
+                                      std::span<Outliers> outliers, CodedRow& coded) const {
     coded.codes.resize(width_);
     for (size_t r = 0; r < rows.rows(); ++r) {
       const bool valid = (outliers.empty() || splitter_->read(reader, outliers[r])) &&
@@ -388,6 +411,11 @@ Result<size_t> BoundaryCodec::max_encoded_bytes(size_t rows) const {
 
 Result<std::vector<std::byte>> BoundaryCodec::encode(MatrixView<const float> rows) const {
   return impl_->encode(rows);
+}
+
+Result<std::vector<double>> BoundaryCodec::log_likelihoods(
+    std::span<const std::byte> message, MatrixView<const float> candidates) const {
+  return impl_->log_likelihoods(message, candidates);
 }
 
 Status BoundaryCodec::decode_into(std::span<const std::byte> bytes, MatrixView<float> rows) const {

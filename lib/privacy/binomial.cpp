@@ -29,7 +29,11 @@ constexpr double kHalf = 0x1.0p31;  // threshold of a fair coin
 class Binomial final : public RowMechanism {
  public:
   Binomial(const Setup& setup, double scale, int64_t most)
-      : RowMechanism(setup), trials_((1U << setup.spec.bits) - 1), scale_(scale), most_(most) {}
+      : RowMechanism(setup), trials_((1U << setup.spec.bits) - 1), scale_(scale), most_(most) {
+    log_ways_.push_back(0);
+    for (unsigned k = 1; k <= trials_; ++k)
+      log_ways_.push_back(log_ways_.back() + std::log((trials_ - k + 1.0) / k));
+  }
 
   [[nodiscard]] CodeRange code_range() const override { return {0, static_cast<int32_t>(trials_)}; }
 
@@ -61,11 +65,14 @@ class Binomial final : public RowMechanism {
   void draw(std::span<const double> clipped, RandomSource& random,
             std::span<int32_t> codes) const override {
     std::vector<uint32_t> thresholds(clipped.size());
-    for (size_t i = 0; i < clipped.size(); ++i) {
-      const auto tilted = static_cast<int64_t>(clipped[i] / scale_ * kHalf);
-      thresholds[i] = static_cast<uint32_t>((int64_t{1} << 31) + std::clamp(tilted, -most_, most_));
-    }
+    for (size_t i = 0; i < clipped.size(); ++i) thresholds[i] = threshold(clipped[i]);
     NoiseStream(random).binomial(trials_, thresholds, codes);
+  }
+
+  [[nodiscard]] double log_probability(double clipped, int32_t code) const override {
+    const double p = threshold(clipped) * 0x1.0p-32;
+    return log_ways_[static_cast<size_t>(code)] + code * std::log(p) +
+           (static_cast<double>(trials_) - code) * std::log1p(-p);
   }
 
   [[nodiscard]] float decode(int32_t code) const override {
@@ -89,6 +96,12 @@ class Binomial final : public RowMechanism {
   }
 
  private:
+  /// Of 2^32, how often a draw succeeds.
+  [[nodiscard]] uint32_t threshold(double clipped) const {
+    const auto tilted = static_cast<int64_t>(clipped / scale_ * kHalf);
+    return static_cast<uint32_t>((int64_t{1} << 31) + std::clamp(tilted, -most_, most_));
+  }
+
   static constexpr double kMostDraws = 0x1.0p32;  // a sum takes milliseconds up to here
 
   /// Takes milliseconds the first time, and epsilons are asked for at the same few orders.
@@ -105,6 +118,7 @@ class Binomial final : public RowMechanism {
   unsigned trials_;
   double scale_;
   int64_t most_;
+  std::vector<double> log_ways_;  // to draw so many successes
   mutable std::mutex mutex_;
   mutable std::vector<std::pair<double, double>> kept_;  // order, divergence; guarded by mutex_
 };

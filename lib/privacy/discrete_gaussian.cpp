@@ -26,7 +26,8 @@
 namespace isthmus::privacy {
 namespace {
 
-constexpr double kRoundingVariance = 2;  // r^2 in sigma^2 = s^2 + r^2
+constexpr double kRoundingVariance = 2;            // r^2 in sigma^2 = s^2 + r^2
+constexpr double kSqrtTwoPi = 2.5066282746310002;  // sums over integers equal integrals (theta)
 constexpr double kTheta = 2e-17;
 constexpr double kMissFactor = 7.4468;  // sqrt(2 log 2^40)
 constexpr int64_t kReach = 12;          // codes end this many sigma past the largest point
@@ -91,6 +92,18 @@ class DiscreteGaussian final : public RowMechanism {
       const int64_t noisy = code + noise.discrete_gaussian(lattice_.sigma);
       code = static_cast<int32_t>(std::clamp(noisy, -last_, last_));
     }
+  }
+
+  [[nodiscard]] double log_probability(double clipped, int32_t code) const override {
+    const double point = clipped / step_;
+    const double below = std::floor(point);
+    const double up = point - below;
+    const auto sigma = static_cast<double>(lattice_.sigma);
+    // Relative to the lower point: exp(-(n - 1)^2 / 2 s^2) is exp(-n^2 / 2 s^2) exp((2 n - 1) / 2
+    // s^2).
+    const double n = (code - below) / sigma;
+    const double ratio = std::exp((2 * n - 1 / sigma) / (2 * sigma));
+    return std::log(1 - up + up * ratio) - n * n / 2 - std::log(sigma * kSqrtTwoPi);
   }
 
   [[nodiscard]] float decode(int32_t code) const override {

@@ -76,11 +76,11 @@ class RandomizedQuantization final : public RowMechanism {
   void draw(std::span<const double> clipped, RandomSource& random,
             std::span<int32_t> codes) const override {
     NoiseStream noise(random);
-    const double scale = static_cast<double>(centre()) / outermost();
-    for (size_t i = 0; i < clipped.size(); ++i) {
-      const auto offset = static_cast<int64_t>(clipped[i] * scale);
-      codes[i] = draw_level(centre() + std::clamp(offset, -most_, most_), noise);
-    }
+    for (size_t i = 0; i < clipped.size(); ++i) codes[i] = draw_level(position(clipped[i]), noise);
+  }
+
+  [[nodiscard]] double log_probability(double clipped, int32_t code) const override {
+    return std::log(output_probabilities(position(clipped))[static_cast<size_t>(code)]);
   }
 
   [[nodiscard]] float decode(int32_t code) const override {
@@ -104,6 +104,12 @@ class RandomizedQuantization final : public RowMechanism {
 
  private:
   [[nodiscard]] double outermost() const { return spec().range * clip().coordinate; }
+  /// Where a coordinate lies among the levels.
+  [[nodiscard]] int64_t position(double clipped) const {
+    const double scale = static_cast<double>(centre()) / outermost();
+    return centre() + std::clamp(static_cast<int64_t>(clipped * scale), -most_, most_);
+  }
+
   [[nodiscard]] int64_t centre() const { return last_ * (kLevel / 2); }
 
   [[nodiscard]] int32_t draw_level(int64_t position, NoiseStream& noise) const {

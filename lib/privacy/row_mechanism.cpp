@@ -13,6 +13,12 @@ tl::unexpected<Error> wrong_width(const char* what, size_t got, size_t width) {
                                                std::to_string(width));
 }
 
+Status check_finite(std::span<const float> row) {
+  for (const float v : row)
+    if (!std::isfinite(v)) return fail(ErrorCode::kNotFinite, "privacy: row is not finite");
+  return {};
+}
+
 /// `row` scaled into the ball, then clamped into the cube. Rounding could leave a norm a few units
 /// in the last place too long; the factor just below 1 takes that away.
 std::vector<double> clipped(std::span<const float> row, const Clip& clip) {
@@ -34,27 +40,46 @@ double Setup::row_norm() const {
   return std::min(clip.norm_l2, clip.coordinate * std::sqrt(static_cast<double>(width)));
 }
 
+Status RowMechanism::check_sizes(size_t row, size_t codes) const {
+  if (row != setup_.width) return wrong_width("row", row, setup_.width);
+  if (codes != setup_.width) return wrong_width("codes", codes, setup_.width);
+  return {};
+}
+
+Status RowMechanism::check_codes(std::span<const int32_t> codes) const {
+  const CodeRange range = code_range();
+  for (const int32_t code : codes) {
+    if (code < range.first || code > range.last)
+      return fail(ErrorCode::kCorrupt, "privacy: code is " + std::to_string(code) + ", must be " +
+                                           std::to_string(range.first) + " to " +
+                                           std::to_string(range.last));
+  }
+  return {};
+}
+
+Result<double> RowMechanism::log_probability(std::span<const float> row,
+                                             std::span<const int32_t> codes) const {
+  ISTHMUS_TRY(check_sizes(row.size(), codes.size()));
+  ISTHMUS_TRY(check_finite(row));
+  ISTHMUS_TRY(check_codes(codes));
+  const std::vector<double> values = clipped(row, setup_.clip);
+  double sum = 0;
+  for (size_t i = 0; i < codes.size(); ++i) sum += log_probability(values[i], codes[i]);
+  return sum;
+}
+
 Status RowMechanism::randomize(std::span<const float> row, RandomSource& random,
                                std::span<int32_t> codes) const {
-  if (row.size() != setup_.width) return wrong_width("row", row.size(), setup_.width);
-  if (codes.size() != setup_.width) return wrong_width("codes", codes.size(), setup_.width);
-  for (const float v : row)
-    if (!std::isfinite(v)) return fail(ErrorCode::kNotFinite, "privacy: row is not finite");
+  ISTHMUS_TRY(check_sizes(row.size(), codes.size()));
+  ISTHMUS_TRY(check_finite(row));
   draw(clipped(row, setup_.clip), random, codes);
   return {};
 }
 
 Status RowMechanism::estimate(std::span<const int32_t> codes, std::span<float> row) const {
-  if (codes.size() != setup_.width) return wrong_width("codes", codes.size(), setup_.width);
-  if (row.size() != setup_.width) return wrong_width("row", row.size(), setup_.width);
-  const CodeRange range = code_range();
-  for (size_t i = 0; i < codes.size(); ++i) {
-    if (codes[i] < range.first || codes[i] > range.last)
-      return fail(ErrorCode::kCorrupt, "privacy: code is " + std::to_string(codes[i]) +
-                                           ", must be " + std::to_string(range.first) + " to " +
-                                           std::to_string(range.last));
-    row[i] = decode(codes[i]);
-  }
+  ISTHMUS_TRY(check_sizes(row.size(), codes.size()));
+  ISTHMUS_TRY(check_codes(codes));
+  for (size_t i = 0; i < codes.size(); ++i) row[i] = decode(codes[i]);
   return {};
 }
 

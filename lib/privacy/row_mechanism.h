@@ -24,6 +24,8 @@ class RowMechanism : public Mechanism {
   [[nodiscard]] size_t width() const final { return setup_.width; }
   [[nodiscard]] Status randomize(std::span<const float> row, RandomSource& random,
                                  std::span<int32_t> codes) const final;
+  [[nodiscard]] Result<double> log_probability(std::span<const float> row,
+                                               std::span<const int32_t> codes) const final;
   [[nodiscard]] Status estimate(std::span<const int32_t> codes, std::span<float> row) const final;
   [[nodiscard]] PrivacyStatement statement(uint64_t prompt_rows) const final;
 
@@ -31,6 +33,8 @@ class RowMechanism : public Mechanism {
   /// Draws the codes of a clipped row: within both bounds, but for rounding of 2^-50.
   virtual void draw(std::span<const double> clipped, RandomSource& random,
                     std::span<int32_t> codes) const = 0;
+  /// Natural log of the chance that a coordinate becomes a code in range.
+  [[nodiscard]] virtual double log_probability(double clipped, int32_t code) const = 0;
   /// The number a code in range stands for.
   [[nodiscard]] virtual float decode(int32_t code) const = 0;
   /// The first line and the last line of the statement.
@@ -42,6 +46,9 @@ class RowMechanism : public Mechanism {
   [[nodiscard]] const Setup& setup() const { return setup_; }
 
  private:
+  [[nodiscard]] Status check_sizes(size_t row, size_t codes) const;
+  [[nodiscard]] Status check_codes(std::span<const int32_t> codes) const;
+
   Setup setup_;
 };
 

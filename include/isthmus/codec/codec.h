@@ -63,6 +63,13 @@ class BoundaryCodec {
   /// for another width, or when random numbers are needed and there is no source of them.
   [[nodiscard]] Result<std::vector<std::byte>> encode(MatrixView<const float> rows) const;
 
+  /// Natural logs of the chances that each of `candidates` [N, width] is encoded as this message of
+  /// one row: what an attacker who knows the mechanism computes. \returns what `decode_into`
+  /// returns for the message; kInvalidArgument without a mechanism or for another width;
+  /// kNotFinite.
+  [[nodiscard]] Result<std::vector<double>> log_likelihoods(
+      std::span<const std::byte> message, MatrixView<const float> candidates) const;
+
   /// Decodes bytes that may come from anyone into `rows`, whose shape says what is expected.
   /// \returns kCorrupt when the bytes are not what `encode` makes of so many rows as far as a
   /// reader can tell (length, ranges, what is left over), kNotFinite when a plain number is not

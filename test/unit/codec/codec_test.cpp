@@ -264,5 +264,26 @@ TEST_CASE("parameters that a mechanism cannot have are refused", "[codec][mechan
   CHECK_FAILS_WITH(CodecSpec::parse("clip:max=1|dgauss:mu=-1"), ErrorCode::kInvalidArgument);
 }
 
+TEST_CASE("a noised message is likeliest for the row it was made of", "[codec][mechanism]") {
+  const auto* const spec =
+      GENERATE("rotate|clip:max=3|binomial:3:mu=300|rans", "rotate|clip:l2=30|dgauss:mu=60",
+               "clip:max=3|rqm:4:keep=0.9:range=1.2|rans");
+  CAPTURE(spec);
+  test::SeededRandom random(4);
+  const BoundaryCodec codec = make_codec(spec, 64, &random);
+  const Matrix rows = boundary_like(20, 64, 9);
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    const auto message = value_of(codec.encode(rows.view().middle_rows(r, 1)));
+    const auto logs = value_of(codec.log_likelihoods(message, rows.view()));
+    REQUIRE(logs.size() == rows.rows());
+    CHECK(static_cast<size_t>(std::max_element(logs.begin(), logs.end()) - logs.begin()) == r);
+  }
+  const auto two = value_of(codec.encode(rows.view().middle_rows(0, 2)));
+  CHECK_FAILS_WITH(codec.log_likelihoods(two, rows.view()), ErrorCode::kCorrupt);
+  CHECK_FAILS_WITH(codec.log_likelihoods(two, Matrix(1, 63).view()), ErrorCode::kInvalidArgument);
+  const BoundaryCodec plain = make_codec("rotate|int4", 64, nullptr);
+  CHECK_FAILS_WITH(plain.log_likelihoods({}, rows.view()), ErrorCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace isthmus::codec

@@ -292,5 +292,30 @@ TEST_CASE("every number of trials is drawn for every coordinate", "[privacy][sam
   }
 }
 
+TEST_CASE("codes are drawn as often as their log-probabilities say", "[privacy][sampling]") {
+  const auto m = mechanism(
+      GENERATE("binomial:1:mu=30", "binomial:3:mu=60", "dgauss:mu=40", "rqm:3:keep=0.4:range=2"));
+  CAPTURE(m->spec().to_string());
+  const float value = GENERATE(-1.0F, 0.0F, 0.37F);
+  const std::vector<float> row(kWidth, value);
+  const CodeRange range = m->code_range();
+  Distribution stated;
+  double total = 0;
+  for (int32_t code = range.first; code <= range.last; ++code) {
+    const double log =
+        test::value_of(m->log_probability(row, std::vector<int32_t>(kWidth, code))) / kWidth;
+    total += stated[code] = std::exp(log);
+  }
+  CHECK(total == Approx(1).margin(1e-9));
+  CHECK(distance(stated, drawn(*m, value, 77)) < kDistance);
+  CHECK_FAILS_WITH(m->log_probability(row, std::vector<int32_t>(kWidth, range.last + 1)),
+                   ErrorCode::kCorrupt);
+  CHECK_FAILS_WITH(m->log_probability(row, std::vector<int32_t>(kWidth - 1)),
+                   ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(
+      m->log_probability(std::vector<float>(kWidth, NAN), std::vector<int32_t>(kWidth)),
+      ErrorCode::kNotFinite);
+}
+
 }  // namespace
 }  // namespace isthmus::privacy
