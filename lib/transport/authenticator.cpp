@@ -1,12 +1,12 @@
 #include "authenticator.h"
 
 #include <isthmus/transport/keys.h>
-#include <pthread.h>
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <vector>
+
+#include "signals_blocked.h"
 
 namespace isthmus::transport {
 namespace {
@@ -18,23 +18,6 @@ constexpr size_t kKeyBytes = 32;
 /// Frames of a request (RFC 27): version, request id, domain, address, routing id, mechanism,
 /// credentials. With CURVE the one credential is the client's public key.
 enum RequestFrame : size_t { kRequestVersion, kRequestId, kMechanism = 5, kCredentials, kCount };
-
-/// While one lives, new threads of this thread start with all signals blocked, so that the
-/// process's signals go on interrupting the threads that wait for them.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 std::string z85_key(const std::string& bytes) {
   std::array<char, 41> text{};

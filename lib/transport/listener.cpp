@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "authenticator.h"
+#include "flood_guard.h"
 #include "host.h"
 #include "sockets.h"
 
@@ -21,6 +22,16 @@ std::string reachable(const std::string& host) {
   if (host == "*" || host == "0.0.0.0") return "127.0.0.1";
   if (host == "::") return "::1";
   return host;
+}
+
+/// What a client that keeps to the rules can have on its way to us: full queues, and the system's
+/// buffers on top.
+FloodGuard::Limits flood_limits(const ListenerOptions& options) {
+  constexpr uint64_t kSystemBuffers = uint64_t{8} << 20U;
+  constexpr uint64_t kConnections = 16;  // so many at their limits at the same time
+  const auto messages = static_cast<uint64_t>(options.queue_messages) + 2;
+  const uint64_t one = messages * frame_limit(options.max_frame_bytes) + kSystemBuffers;
+  return {.per_connection = one, .total = kConnections * one};
 }
 
 Result<uint16_t> port_of(const std::string& endpoint) {
@@ -79,19 +90,22 @@ struct Listener::Impl {
       socket.set(zmq::sockopt::curve_secretkey, options.keys->secret_key);
       socket.set(zmq::sockopt::zap_domain, kZapDomain);
     }
+    guard.emplace(context, socket, flood_limits(options));
   }
 
   Status bind();
   /// Takes one message, or nothing when it is to be dropped or there is none.
   std::optional<Incoming> take_one();
 
-  // Destroyed from the last to the first: the socket, the authenticator's thread, the context.
+  // Destroyed from the last to the first: the guard's thread, the socket, the authenticator's
+  // thread, the context.
   ListenerOptions options;
   ServerAddress address;
   uint64_t dropped = 0;
   zmq::context_t context;
   std::optional<Authenticator> authenticator;
   zmq::socket_t socket;
+  std::optional<FloodGuard> guard;
 };
 
 Status Listener::Impl::bind() {
@@ -108,6 +122,7 @@ std::optional<Incoming> Listener::Impl::take_one() {
   zmq::message_t routing_id;
   if (!take_frame(socket, routing_id)) return std::nullopt;
   auto frames = take_message(socket, options.max_frame_bytes);
+  if (frames) guard->delivered(frames->fd, frames->count, frames->bytes);
   const bool proven = !options.keys || (frames && !frames->user_id.empty());
   if (!frames || !frames->message || !proven) {
     ++dropped;
@@ -131,7 +146,7 @@ Result<Listener> Listener::bind(const ListenerOptions& options) {
     return zmq_failure(what.c_str(), error);
   } catch (const std::system_error& error) {
     return fail(ErrorCode::kOutOfMemory,
-                std::string("transport: cannot start the authenticator's thread: ") + error.what());
+                std::string("transport: cannot start a thread: ") + error.what());
   }
 }
 
@@ -176,6 +191,10 @@ Status Listener::send(const Peer& to, const Message& message) {
 
 uint64_t Listener::dropped_messages() const {
   return impl_->dropped;
+}
+
+uint64_t Listener::cut_connections() const {
+  return impl_->guard->cut();
 }
 
 }  // namespace isthmus::transport

@@ -15,10 +15,6 @@ constexpr milliseconds kMaxSilence{600'000};
 constexpr int kPingsPerSilence = 4;
 constexpr const char* kUserId = "User-Id";  // a property of what an authenticated peer sends
 
-size_t frame_limit(size_t max_frame_bytes) {
-  return std::max(max_frame_bytes, kMinFrameBytes);
-}
-
 std::vector<std::byte> bytes_of(const zmq::message_t& frame) {
   const auto* data = frame.data<std::byte>();
   return {data, data + frame.size()};
@@ -56,6 +52,10 @@ Status check_limits(size_t max_frame_bytes, milliseconds max_silence) {
                     std::to_string(kMaxSilence.count()));
   }
   return {};
+}
+
+size_t frame_limit(size_t max_frame_bytes) {
+  return std::max(max_frame_bytes, kMinFrameBytes);
 }
 
 void set_limits(zmq::socket_t& socket, size_t max_frame_bytes, milliseconds max_silence,
@@ -105,14 +105,14 @@ std::optional<Frames> take_message(zmq::socket_t& socket, size_t max_frame_bytes
   if (!take_frame(socket, frame)) return std::nullopt;
   Frames frames;
   if (const char* id = zmq_msg_gets(frame.handle(), kUserId)) frames.user_id = id;
+  frames.fd = zmq_msg_get(frame.handle(), ZMQ_SRCFD);
   Message message;
   bool acceptable = true;
-  size_t count = 0;
   while (true) {
-    ++count;
+    ++frames.count;
     frames.bytes += frame.size();
-    acceptable = acceptable && count <= 2 && frame.size() <= frame_limit(max_frame_bytes);
-    if (acceptable) (count == 1 ? message.envelope : message.payload) = bytes_of(frame);
+    acceptable = acceptable && frames.count <= 2 && frame.size() <= frame_limit(max_frame_bytes);
+    if (acceptable) (frames.count == 1 ? message.envelope : message.payload) = bytes_of(frame);
     if (!frame.more() || !take_frame(socket, frame)) break;
   }
   if (acceptable) frames.message = std::move(message);

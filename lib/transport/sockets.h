@@ -36,6 +36,9 @@ class Deadline {
 /// \returns kInvalidArgument when the frame limit or the silence limit is out of its range.
 [[nodiscard]] Status check_limits(size_t max_frame_bytes, std::chrono::milliseconds max_silence);
 
+/// What a frame limit of so many bytes comes to: handshakes and envelopes always pass.
+[[nodiscard]] size_t frame_limit(size_t max_frame_bytes);
+
 /// Sets what both ends have in common.
 void set_limits(zmq::socket_t& socket, size_t max_frame_bytes,
                 std::chrono::milliseconds max_silence, bool encrypted);
@@ -58,6 +61,8 @@ void set_limits(zmq::socket_t& socket, size_t max_frame_bytes,
 struct Frames {
   std::optional<Message> message;
   std::string user_id;  ///< what the authenticator calls the sender; empty without encryption
+  int fd = -1;          ///< the connection's; may be closed by now
+  size_t count = 0;
   size_t bytes = 0;
 };
 /// Takes one message, or nothing when there is none. Never blocks.

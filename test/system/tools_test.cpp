@@ -153,6 +153,26 @@ TEST_CASE("SIGTERM stops a server with exit code 0", "[system][tools]") {
   CHECK(server.process().wait() == 0);
 }
 
+TEST_CASE("a server that is told to stop finishes what it has begun", "[system][tools]") {
+  test::ServerProcess server({"--allow-any-client"});
+  edge::Device device = test::value_of(edge::Device::load({.model = kModel, .cut = 1}));
+  const edge::SessionOptions options{.server = server.address(), .keys = server.client_keys()};
+  edge::Session session = test::value_of(device.open_session(options));
+  // SIGTERM comes while a reply is on its way: whatever was asked is answered, and what was not
+  // asked yet ends in a typed error.
+  const auto reply =
+      session.say("hi", {.max_tokens = 50}, [&, count = 0](std::string_view) mutable {
+        if (++count == 5) server.process().signal(SIGTERM);
+        return true;
+      });
+  CHECK(server.process().wait() == 0);
+  if (!reply) {
+    CAPTURE(reply.error().message);
+    CHECK((reply.error().code == ErrorCode::kDraining ||
+           reply.error().code == ErrorCode::kServerLost));
+  }
+}
+
 TEST_CASE("a killed server is a typed error, and so is a turn after it", "[system][tools]") {
   test::ServerProcess server({"--allow-any-client"});
   edge::SessionOptions options{.server = server.address(), .keys = server.client_keys()};
@@ -194,6 +214,7 @@ TEST_CASE("values out of range are wrong usage", "[system][tools]") {
         2);
   const std::vector<std::vector<std::string>> servers = {
       {"--bind", "nonsense"},      {"--layers", "3"},      {"--max-sessions", "0"},
+      {"--token-budget", "3"},     {"--kv-memory", "-1"},  {"--max-in-flight", "0"},
       {"--threads", "5000000000"}, {"--device", "abacus"}, {"--precision", "vague"}};
   for (const auto& flags : servers) {
     CAPTURE(flags);

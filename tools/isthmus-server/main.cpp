@@ -125,8 +125,10 @@ Status run(const ServerFlags& flags) {
   EventLog log;
   server::SessionHost host(*engine, flags.limits, clock, log);
   ISTHMUS_TRY(server::serve(listener, host, flags.limits.drain_timeout, clock, stop_requested));
-  spdlog::info("event=stopped sessions={} dropped_messages={} peak_resident_mb={:.0f}",
-               host.session_count(), listener.dropped_messages(), peak_resident_mb());
+  spdlog::info(
+      "event=stopped sessions={} dropped_messages={} cut_connections={} peak_resident_mb={:.0f}",
+      host.session_count(), listener.dropped_messages(), listener.cut_connections(),
+      peak_resident_mb());
   return {};
 }
 

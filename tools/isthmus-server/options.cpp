@@ -8,10 +8,41 @@
 namespace isthmus::tools {
 namespace {
 
+constexpr uint64_t kBytesPerMb = 1'000'000;
+
 template <typename Integer>
 bool parse_whole(std::string_view text, Integer& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size() && !text.empty();
+}
+
+/// What all clients together, and each of them, may ask for.
+void declare_limits(CLI::App& app, ServerFlags& flags) {
+  server::ServerOptions& limits = flags.limits;
+  scheduler::Quotas& quotas = limits.quotas;
+  const auto add = [&](const char* name, auto& value, const char* what) {
+    app.add_option(name, value, what)->capture_default_str()->group("Limits");
+  };
+  add("--token-budget", limits.batch.token_budget,
+      "rows in one pass over the layers; more makes prompts faster and a decoded token wait "
+      "longer");
+  add("--max-sessions", quotas.max_sessions, "open conversations at a time");
+  add("--max-client-sessions", quotas.max_client_sessions, "the same of one key");
+  add("--max-tokens", limits.max_tokens, "context of one conversation");
+  add("--kv-memory", flags.kv_memory_mb,
+      "MB (10^6 bytes) of keys and values that open conversations may grow to");
+  add("--max-step-tokens", limits.max_step_tokens, "boundary rows in one step");
+  add("--max-in-flight", limits.max_in_flight, "steps of one conversation under way at a time");
+  add("--max-waiting-rows", quotas.max_waiting_rows, "rows of steps that wait; more are told Busy");
+  add("--max-client-waiting-rows", quotas.max_client_waiting_rows, "the same of one key");
+  add("--max-client-bytes-per-second", quotas.max_client_bytes_per_second,
+      "payload of one key's steps; 0: no limit");
+  add("--idle-timeout", flags.idle_timeout_s, "seconds until an unused conversation is closed");
+  add("--drain-timeout", flags.drain_timeout_s,
+      "seconds for finishing what is queued after SIGTERM");
+  app.add_flag("--wait-when-full", limits.wait_when_full,
+               "tell who finds the server full to come back, instead of refusing")
+      ->group("Limits");
 }
 
 }  // namespace
@@ -29,15 +60,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
                  "cpu: fine, fast or exact; torch: fp32; cuda: bf16, fp16 or fp32");
   declare_storage(app, flags.engine, "--back-bits");
   declare_threads(app, flags.threads);
-  app.add_option("--max-sessions", flags.limits.quotas.max_sessions, "open conversations at a time")
-      ->capture_default_str();
-  app.add_option("--max-tokens", flags.limits.max_tokens, "context of one conversation")
-      ->capture_default_str();
-  app.add_option("--max-step-tokens", flags.limits.max_step_tokens, "boundary rows in one step")
-      ->capture_default_str();
-  app.add_option("--idle-timeout", flags.idle_timeout_s,
-                 "seconds until an unused conversation is closed")
-      ->capture_default_str();
+  declare_limits(app, flags);
   app.add_option("--home", flags.home,
                  "folder of keys and allow-list instead of ~/.config/isthmus");
   app.add_flag("--allow-any-client", flags.allow_any_client,
@@ -48,6 +71,8 @@ void declare(CLI::App& app, ServerFlags& flags) {
 
 void check(ServerFlags& flags) {
   flags.limits.idle_timeout = std::chrono::seconds(flags.idle_timeout_s);
+  flags.limits.drain_timeout = std::chrono::seconds(flags.drain_timeout_s);
+  flags.limits.quotas.max_kv_bytes = flags.kv_memory_mb * kBytesPerMb;
   const auto require = [](const auto& result) {
     if (!result) throw CLI::ValidationError(result.error().message);
   };

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <isthmus/core/error.h>
-#include <isthmus/server/session_host.h>
+#include <isthmus/server/options.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
@@ -26,6 +26,8 @@ struct ServerFlags {
   bool insecure = false;
   bool quiet = false;
   int64_t idle_timeout_s = 600;
+  int64_t drain_timeout_s = 30;
+  uint32_t kv_memory_mb = 4000;
   server::ServerOptions limits;
 };
 

@@ -126,6 +126,9 @@ class Listener {
   [[nodiscard]] Status send(const Peer& to, const Message& message);
 
   [[nodiscard]] uint64_t dropped_messages() const;
+  /// Connections that were cut because they sent more than they finished: the frames of an endless
+  /// message, which would be held until its end.
+  [[nodiscard]] uint64_t cut_connections() const;
 
  private:
   struct Impl;

@@ -151,6 +151,72 @@ TEST_CASE("bytes that are no protocol do not disturb the others", "[transport][h
   CHECK(server.failures() == 0);
 }
 
+/// Says hello as a DEALER without encryption (ZeroMQ RFC 23), and then whatever it is told to.
+class RawDealer {
+ public:
+  explicit RawDealer(uint16_t port) : client_(port) {
+    const std::string greeting =
+        std::string("\xff\0\0\0\0\0\0\0\0\x7f\x03\0NULL", 16) + std::string(48, '\0');
+    const std::string ready(
+        "\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06"
+        "DEALER",
+        30);
+    REQUIRE(client_.send(greeting));
+    REQUIRE(client_.receive(greeting.size()));
+    REQUIRE(client_.send(ready));
+  }
+  /// A frame after which more are to come.
+  [[nodiscard]] bool send_more(size_t bytes) const {
+    std::string frame("\x03", 1);
+    for (int shift = 56; shift >= 0; shift -= 8) frame += static_cast<char>(bytes >> shift);
+    return client_.send(frame + std::string(bytes, 'x'));
+  }
+
+ private:
+  RawClient client_;
+};
+
+TEST_CASE("a message without an end is cut off before it fills the memory",
+          "[transport][hostile]") {
+  ListenerOptions options = open_listener(/*encrypted=*/false);
+  options.max_frame_bytes = 1UL << 20U;
+  Listener listener = value_of(Listener::bind(options));
+  Channel good = connected(client_of(listener.address()));
+  constexpr size_t kFrames = 2000;  // 2 GB
+  const RawDealer endless(listener.address().port);
+  size_t sent = 0;
+  while (sent < kFrames && endless.send_more(1UL << 20U)) ++sent;
+  // 18 messages' worth and 8 MiB are allowed, and what arrives until it is noticed comes on top.
+  CHECK(sent < kFrames);
+  CHECK(listener.cut_connections() == 1);
+  // Large messages that do end are no offence, however many.
+  for (int i = 0; i < 100; ++i) {
+    value_of(good.send({bytes_of("large"), noise(1UL << 20U)}));
+    CHECK(received(listener).message.payload.size() == 1UL << 20U);
+  }
+  CHECK(listener.cut_connections() == 1);
+}
+
+TEST_CASE("many connections with unfinished messages are cut off together",
+          "[transport][hostile]") {
+  ListenerOptions options = open_listener(/*encrypted=*/false);
+  options.max_frame_bytes = 8192;
+  options.queue_messages = 1;
+  Listener listener = value_of(Listener::bind(options));
+  // 8 MB and a little are allowed to each, 16 times as much to all.
+  std::vector<RawDealer> crowd;
+  for (int i = 0; i < 24; ++i) {
+    crowd.emplace_back(listener.address().port);
+    for (int frame = 0; frame < 900; ++frame) static_cast<void>(crowd.back().send_more(8192));
+  }
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (listener.cut_connections() < 5 && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  CHECK(listener.cut_connections() >= 5);
+  CHECK(listener.cut_connections() < 24);
+}
+
 TEST_CASE("a client cannot take another one's place", "[transport][hostile]") {
   Listener listener = value_of(Listener::bind(small_listener()));
   const KeyPair first_keys = generate_keys();

@@ -56,9 +56,16 @@ class RawClient {
   ~RawClient() {
     if (fd_ >= 0) ::close(fd_);
   }
-  /// The peer may have hung up already, which is no failure here.
-  void send(std::string_view bytes) const {
-    static_cast<void>(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL));
+  /// False when the peer has hung up.
+  bool send(std::string_view bytes) const {
+    return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+           static_cast<ssize_t>(bytes.size());
+  }
+  /// Waits for so many bytes; false when the peer hangs up first.
+  [[nodiscard]] bool receive(size_t count) const {
+    char byte = 0;
+    while (count > 0 && ::recv(fd_, &byte, 1, 0) == 1) --count;
+    return count == 0;
   }
 
  private:
