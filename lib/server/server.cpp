@@ -16,8 +16,8 @@ class Loop {
 
   Status run(milliseconds drain_timeout, const std::atomic<bool>& stop) {
     while (!stop) {
-      ISTHMUS_TRY(round(kIdlePoll));
       expire_now_and_then();
+      ISTHMUS_TRY(round(kIdlePoll));
     }
     host_.drain();
     const Clock::TimePoint deadline = clock_.now() + drain_timeout;

@@ -173,6 +173,10 @@ void SessionHost::expire_idle() {
     }
   }
   for (Session* session : idle) end(*session, Event::Kind::kExpired);
+  observer_.on_load({.sessions = admission_.sessions(),
+                     .kv_bytes = admission_.kv_bytes(),
+                     .waiting_steps = scheduler_.waiting(),
+                     .waiting_rows = admission_.waiting_rows()});
 }
 
 Result<Session*> SessionHost::Handler::find(uint64_t id) const {

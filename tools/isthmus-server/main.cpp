@@ -13,10 +13,14 @@
 
 #include <atomic>
 #include <csignal>
+#include <optional>
 
 #include "common/command_line.h"
 #include "common/terminal.h"
+#include "event_log.h"
+#include "metrics.h"
 #include "options.h"
+#include "status_endpoint.h"
 
 namespace isthmus::tools {
 namespace {
@@ -78,32 +82,22 @@ Result<transport::ListenerOptions> listener_options(const ServerFlags& flags,
   return options;
 }
 
-class EventLog final : public server::Observer {
- public:
-  void on_event(const server::Event& event) override {
-    spdlog::log(level(event.kind), "event={} code={} session={:016x} client={} detail=\"{}\"",
-                kNames[static_cast<size_t>(event.kind)],
-                has_code(event.kind) ? to_string(event.code) : "-", event.session,
-                event.client.empty() ? "-" : event.client, event.detail);
-  }
-
- private:
-  using Kind = server::Event::Kind;
-  static constexpr const char* kNames[] = {"opened",  "refused", "closed",
-                                           "expired", "busy",    "failed"};
-
-  static bool has_code(Kind kind) {
-    return kind == Kind::kRefused || kind == Kind::kBusy || kind == Kind::kFailed;
-  }
-  static spdlog::level::level_enum level(Kind kind) {
-    if (kind == Kind::kBusy) return spdlog::level::debug;  // many, when many ask too much
-    return has_code(kind) ? spdlog::level::warn : spdlog::level::info;
-  }
-};
+/// A loop that has stood still for longer will not come back: a pass takes a fraction of a second.
+constexpr std::chrono::seconds kStuckAfter{30};
 
 Status run(const ServerFlags& flags) {
   const SteadyClock clock;
   const Clock::TimePoint start = clock.now();
+  Metrics metrics;
+  EventLog log(clock, flags.metrics.empty() ? nullptr : &metrics);
+  std::optional<StatusEndpoint> status;
+  if (!flags.metrics.empty()) {
+    ISTHMUS_ASSIGN(
+        status, StatusEndpoint::start(flags.metrics,
+                                      {.metrics = [&] { return metrics.text(); },
+                                       .healthy = [&] { return log.turned_within(kStuckAfter); },
+                                       .ready = [&] { return log.started() && !stop_requested; }}));
+  }
   ThreadPool pool(static_cast<size_t>(flags.threads));
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
@@ -122,7 +116,6 @@ Status run(const ServerFlags& flags) {
       file->config().layer_count, flags.limits.quotas.max_sessions, flags.limits.max_tokens,
       seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6);
 
-  EventLog log;
   server::SessionHost host(*engine, flags.limits, clock, log);
   ISTHMUS_TRY(server::serve(listener, host, flags.limits.drain_timeout, clock, stop_requested));
   spdlog::info(

@@ -63,6 +63,8 @@ void declare(CLI::App& app, ServerFlags& flags) {
   declare_limits(app, flags);
   app.add_option("--home", flags.home,
                  "folder of keys and allow-list instead of ~/.config/isthmus");
+  app.add_option("--metrics", flags.metrics,
+                 "host:port for /metrics, /healthz and /readyz over plain HTTP; off when absent");
   app.add_flag("--allow-any-client", flags.allow_any_client,
                "accept clients whose keys are not enrolled");
   app.add_flag("--insecure", flags.insecure, "no keys and no encryption");
@@ -78,6 +80,7 @@ void check(ServerFlags& flags) {
   };
   require(flags.limits.validate());
   require(parse_bind(flags.bind));
+  if (!flags.metrics.empty()) require(parse_bind(flags.metrics));
   if (!flags.layers.empty()) require(parse_layers(flags.layers));
   if (flags.device != "cpu" && flags.device != "torch" && !flags.device.starts_with("cuda")) {
     throw CLI::ValidationError("--device is '" + flags.device +
@@ -94,7 +97,7 @@ Result<BindAddress> parse_bind(const std::string& text) {
   BindAddress address;
   if (colon == std::string::npos || colon == 0 ||
       !parse_whole(std::string_view(text).substr(colon + 1), address.port)) {
-    return fail(ErrorCode::kInvalidArgument, "--bind is '" + text + "', must be host:port");
+    return fail(ErrorCode::kInvalidArgument, "'" + text + "' must be host:port");
   }
   address.host = text.substr(0, colon);
   if (address.host.size() > 2 && address.host.front() == '[' && address.host.back() == ']') {

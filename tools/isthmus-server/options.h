@@ -22,6 +22,7 @@ struct ServerFlags {
   EngineFlags engine;          // of --device cpu
   int threads = 0;
   std::filesystem::path home;  // empty: the standard place for keys
+  std::string metrics;         // "host:port"; empty: none
   bool allow_any_client = false;
   bool insecure = false;
   bool quiet = false;

@@ -44,6 +44,14 @@ struct StepReport {
   size_t bytes_down = 0;
 };
 
+/// What a server holds at one moment.
+struct Load {
+  int32_t sessions = 0;
+  uint64_t kv_bytes = 0;  ///< keys and values that the sessions may grow to
+  size_t waiting_steps = 0;
+  int64_t waiting_rows = 0;
+};
+
 /// Called by the thread that runs the host, which waits meanwhile.
 class Observer {
  public:
@@ -51,6 +59,8 @@ class Observer {
   virtual void on_event(const Event& /*event*/) {}
   virtual void on_batch(const BatchReport& /*report*/) {}
   virtual void on_step(const StepReport& /*report*/) {}
+  /// Several times a second, also when nothing happens.
+  virtual void on_load(const Load& /*load*/) {}
 };
 
 }  // namespace isthmus::server

@@ -59,7 +59,8 @@ class SessionHost {
   /// From now on only what is queued is finished: new sessions and new steps get kDraining.
   void drain() { draining_ = true; }
 
-  /// Closes sessions that have been idle too long.
+  /// Closes sessions that have been idle too long, and tells the observer what the others hold. To
+  /// be called several times a second.
   void expire_idle();
 
   /// Steps that wait for their answers.
