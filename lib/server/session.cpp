@@ -63,6 +63,10 @@ Result<std::unique_ptr<Session>> Session::make(engine::Engine& engine, const Ser
   ISTHMUS_ASSIGN(session->codec_up_, make_codec(open.codec_up, width, options, session->random_));
   ISTHMUS_ASSIGN(session->codec_down_,
                  make_codec(open.codec_down, width, options, session->random_));
+  if (!open.codec_clean.empty()) {
+    ISTHMUS_ASSIGN(session->codec_clean_,
+                   make_codec(open.codec_clean, width, options, session->random_));
+  }
   const engine::LayerWindow window{static_cast<int32_t>(open.cut), static_cast<int32_t>(open.tail)};
   ISTHMUS_ASSIGN(session->cache_, engine.make_cache(window, capacity));
   return session;
@@ -94,8 +98,10 @@ Status Session::check(const wire::Step& step, size_t payload_bytes) const {
     return fail(ErrorCode::kContextFull,
                 "server: the session's " + std::to_string(capacity()) + " tokens are used up");
   }
+  if (step.clean && codec_clean_ == nullptr)
+    return fail(ErrorCode::kInvalidArgument, "server: the session has no codec for clean steps");
   // The payload's length is checked against the negotiated codec before rows are allocated.
-  ISTHMUS_ASSIGN(const size_t most, codec_up_->max_encoded_bytes(step.token_count));
+  ISTHMUS_ASSIGN(const size_t most, codec_of(step).max_encoded_bytes(step.token_count));
   if (payload_bytes > most) {
     return fail(ErrorCode::kCorrupt, "server: payload has " + std::to_string(payload_bytes) +
                                          " bytes, the session's codec makes at most " +
@@ -121,7 +127,7 @@ Status Session::begin(const Clock& clock) {
   const std::vector<std::byte> payload = std::move(queue_.head().payload);
   progress_.bytes_up = payload.size();
   progress_.rows = Matrix(step().token_count, codec_up_->width());
-  ISTHMUS_TRY(codec_up_->decode_into(payload, progress_.rows.view()));
+  ISTHMUS_TRY(codec_of(step()).decode_into(payload, progress_.rows.view()));
   // One session's bad rows must not spoil a batch in which others take part.
   const engine::Slice whole =
       slice({.count = static_cast<int32_t>(step().token_count), .last = true});

@@ -86,6 +86,9 @@ class Session {
   /// Tokens that the cache holds once everything in the queue has been carried out.
   [[nodiscard]] uint32_t planned_length() const;
   [[nodiscard]] bool needs_all_rows() const;
+  [[nodiscard]] const codec::BoundaryCodec& codec_of(const wire::Step& step) const {
+    return step.clean ? *codec_clean_ : *codec_up_;
+  }
   [[nodiscard]] const wire::Step& step() const { return std::get<wire::Step>(queue_.head().body); }
   [[nodiscard]] Result<int32_t> choose_token();
 
@@ -96,6 +99,7 @@ class Session {
   SystemRandom random_;
   std::unique_ptr<codec::BoundaryCodec> codec_up_;
   std::unique_ptr<codec::BoundaryCodec> codec_down_;
+  std::unique_ptr<codec::BoundaryCodec> codec_clean_;  // null: no step may be clean
   std::unique_ptr<engine::KvCache> cache_;
   StepQueue queue_;
   Progress progress_;

@@ -96,6 +96,7 @@ Result<Open> read(const v1::Open& from) {
   open.session = from.session();
   ISTHMUS_ASSIGN(open.codec_up, text("open.codec_up", from.codec_up()));
   ISTHMUS_ASSIGN(open.codec_down, text("open.codec_down", from.codec_down()));
+  ISTHMUS_ASSIGN(open.codec_clean, text("open.codec_clean", from.codec_clean()));
   ISTHMUS_ASSIGN(open.reply_mode, reply_mode(from.reply_mode()));
   return open;
 }
@@ -111,7 +112,8 @@ Result<Step> read(const v1::Step& from) {
             .token_count = from.token_count(),
             .wants_reply = from.wants_reply(),
             .reply_start = from.reply_start(),
-            .sampling = {}};
+            .sampling = {},
+            .clean = from.clean()};
   if (from.has_sampling()) {
     ISTHMUS_ASSIGN(step.sampling, read(from.sampling()));
   }

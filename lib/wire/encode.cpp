@@ -49,6 +49,7 @@ struct BodyWriter {
     to.set_tail(from.tail);
     to.set_codec_up(checked(from.codec_up));
     to.set_codec_down(checked(from.codec_down));
+    to.set_codec_clean(checked(from.codec_clean));
     to.set_reply_mode(to_proto(from.reply_mode));
     to.set_max_tokens(from.max_tokens);
     to.set_session(from.session);
@@ -62,6 +63,7 @@ struct BodyWriter {
     to.set_wants_reply(from.wants_reply);
     to.set_reply_start(from.reply_start);
     if (from.sampling != Sampling{}) fill(from.sampling, *to.mutable_sampling());
+    to.set_clean(from.clean);
   }
   void operator()(const Truncate& from) const {
     v1::Truncate& to = *envelope.mutable_truncate();

@@ -19,7 +19,7 @@ namespace isthmus::wire {
 /// Checked when a session opens; both sides must speak the same.
 inline constexpr uint32_t kProtocolVersion = 1;
 /// No envelope is longer; longer ones are refused unparsed.
-inline constexpr size_t kMaxEnvelopeBytes = 4096;
+inline constexpr size_t kMaxEnvelopeBytes = 8192;
 /// No text field is longer.
 inline constexpr size_t kMaxTextBytes = 1024;
 
@@ -59,8 +59,9 @@ struct Open {
   uint32_t cut = 0;  ///< the server runs layers [cut, tail); at most tail
   uint32_t tail =
       0;  ///< at most layer_count, which it is when the server runs all that follow the cut
-  std::string codec_up;    ///< codec::CodecSpec as text: what the device sends
-  std::string codec_down;  ///< what the server sends back; used with ReplyMode::kHidden
+  std::string codec_up;     ///< codec::CodecSpec as text: what the device sends
+  std::string codec_down;   ///< what the server sends back; used with ReplyMode::kHidden
+  std::string codec_clean;  ///< of steps that say `clean`; empty: there are none
   ReplyMode reply_mode = ReplyMode::kToken;
   uint32_t max_tokens = 0;  ///< KV capacity asked for; at least 1
   /// Names the session among those of this client. The device draws it at random, so that it can
@@ -79,6 +80,8 @@ struct Step {
   uint32_t reply_start =
       0;              ///< position of the reply's first generated token; with ReplyMode::kToken
   Sampling sampling;  ///< with ReplyMode::kToken
+  /// The payload is in `codec_clean`: rows of tokens that the server knows need no mechanism.
+  bool clean = false;
   friend bool operator==(const Step&, const Step&) = default;
 };
 

@@ -107,6 +107,7 @@ class RandomMessages {
     m.cut = below(m.tail);
     m.codec_up = text();
     m.codec_down = text();
+    m.codec_clean = text();
     m.reply_mode = random_() % 2 == 0 ? ReplyMode::kToken : ReplyMode::kHidden;
     m.max_tokens = positive();
     m.session = sequence();
@@ -119,7 +120,8 @@ class RandomMessages {
          .token_count = m.token_count,
          .wants_reply = random_() % 2 == 0,
          .reply_start = u32(),
-         .sampling = {number(), static_cast<int32_t>(u32()), number(), number(), number(), u64()}};
+         .sampling = {number(), static_cast<int32_t>(u32()), number(), number(), number(), u64()},
+         .clean = random_() % 2 == 0};
   }
   void fill(Truncate& m) { m = {u64(), sequence(), u32()}; }
   void fill(Close& m) { m = {u64()}; }
@@ -159,7 +161,7 @@ TEST_CASE("the longest legal texts fit an envelope", "[wire][property]") {
   const std::string longest(kMaxTextBytes, 'a');
   Envelope envelope = samples()[0].envelope;
   Open& open = std::get<Open>(envelope.body);
-  open.model.architecture = open.codec_up = open.codec_down = longest;
+  open.model.architecture = open.codec_up = open.codec_down = open.codec_clean = longest;
   CHECK(value_of(decode(encode(envelope))) == envelope);
 }
 

@@ -134,6 +134,8 @@ TEST_CASE("a field outside its range is refused", "[wire][hostile]") {
       {"codec_up not utf-8", envelope(kOpen, open_fields().bytes(5, kNotUtf8))},
       {"codec_down long", envelope(kOpen, open_fields().bytes(6, kLongText))},
       {"codec_down not utf-8", envelope(kOpen, open_fields().bytes(6, kNotUtf8))},
+      {"codec_clean long", envelope(kOpen, open_fields().bytes(10, kLongText))},
+      {"codec_clean not utf-8", envelope(kOpen, open_fields().bytes(10, kNotUtf8))},
       {"reply mode unspecified", envelope(kOpen, open_fields().varint(7, 0))},
       {"reply mode unknown", envelope(kOpen, open_fields().varint(7, 3))},
       {"reply mode negative", envelope(kOpen, open_fields().varint(7, UINT64_MAX))},

@@ -28,11 +28,12 @@ inline std::vector<Sample> samples() {
                 .tail = 30,
                 .codec_up = "f16",
                 .codec_down = "f32",
+                .codec_clean = "bf16",
                 .reply_mode = ReplyMode::kHidden,
                 .max_tokens = 2048,
                 .session = kSession}},
-       "08071230080112100a056c6c616d61101e18c004208080031804201e2a036631363203663332380240801049887"
-       "7665544332211"},
+       "08071236080112100a056c6c616d61101e18c004208080031804201e2a036631363203663332380240801049887"
+       "7665544332211520462663136"},
       {"step",
        {8, Step{.session = kSession,
                 .sequence = 3,
@@ -45,10 +46,10 @@ inline std::vector<Sample> samples() {
                              .top_p = 0.75F,
                              .min_p = 0.0625F,
                              .repetition_penalty = 1.25F,
-                             .seed = 99}}},
-       "08081a2d098877665544332211100318112002280130133a180d0000003f10501d0000403f250000803d2d0000a"
-       "0"
-       "3f3063"},
+                             .seed = 99},
+                .clean = true}},
+       "08081a2f098877665544332211100318112002280130133a180d0000003f10501d0000403f250000803d2d0000a"
+       "03f30634001"},
       {"truncate", {9, Truncate{kSession, 4, 5}}, "0809220d09887766554433221110041805"},
       {"close", {10, Close{kSession}}, "080a2a09098877665544332211"},
       {"ping", {11, Ping{}}, "080b3200"},
