@@ -54,13 +54,23 @@ Status SessionOptions::validate() const {
   const std::pair<std::string_view, std::chrono::milliseconds> timeouts[] = {
       {"connect_timeout", connect_timeout},
       {"request_timeout", request_timeout},
-      {"reconnect_timeout", reconnect_timeout}};
+      {"reconnect_timeout", reconnect_timeout},
+      {"resume_timeout", resume_timeout}};
   for (const auto& [name, value] : timeouts) {
-    if (value.count() < 1 || value > kDay) {
+    const bool may_be_none = name == "resume_timeout";
+    if (value.count() < (may_be_none ? 0 : 1) || value > kDay) {
       return fail(ErrorCode::kInvalidArgument, "edge: " + std::string(name) + " is " +
                                                    std::to_string(value.count()) +
                                                    " ms, must be in [1 ms, 1 day]");
     }
+  }
+  if ((codec_down && codec_down->mechanism() != nullptr) || codec_clean.mechanism() != nullptr) {
+    return fail(ErrorCode::kUnsupported,
+                "edge: a mechanism belongs into `codec` alone, which is what the device sends");
+  }
+  if (codec.mechanism() != nullptr && ledger == nullptr) {
+    return fail(ErrorCode::kInvalidArgument,
+                "edge: '" + codec.to_string() + "' has a mechanism, whose releases need a ledger");
   }
   return {};
 }

@@ -5,7 +5,7 @@
 namespace isthmus::edge {
 namespace {
 
-constexpr int32_t kChunk =
+constexpr size_t kChunk =
     128;  // bounds the memory of a prompt's activations, and how late a cancellation is seen
 
 class LocalPipeline final : public Pipeline {
@@ -13,8 +13,33 @@ class LocalPipeline final : public Pipeline {
   LocalPipeline(engine::Engine& engine, std::unique_ptr<engine::KvCache> cache)
       : engine_(engine), cache_(std::move(cache)) {}
 
-  Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens,
-                                         const Choice* choice) override {
+  Result<std::optional<int32_t>> prompt(std::span<const int32_t> tokens, const Choice& choice,
+                                        const std::function<bool()>& go_on) override {
+    while (tokens.size() > kChunk) {
+      ISTHMUS_TRY(advance(tokens.first(kChunk), nullptr));
+      tokens = tokens.subspan(kChunk);
+      if (!go_on()) return std::optional<int32_t>();
+    }
+    return advance(tokens, &choice);
+  }
+
+  Result<int32_t> next(int32_t token, const Choice& choice) override {
+    ISTHMUS_ASSIGN(const std::optional<int32_t> following, advance({&token, 1}, &choice));
+    return *following;
+  }
+
+  Status truncate(int32_t length) override { return cache_->truncate(length); }
+  int32_t length() const override { return cache_->length(); }
+  int32_t capacity() const override { return cache_->capacity(); }
+  Spent spent() const override { return spent_; }
+  std::string server_description() const override { return {}; }
+  Result<std::optional<PrivacyReport>> privacy() const override {
+    return std::optional<PrivacyReport>();  // nothing leaves
+  }
+
+ private:
+  // The token that follows, if one is to be chosen.
+  Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens, const Choice* choice) {
     const Stopwatch watch(spent_.time_s.device);
     const engine::Slice slice{
         .cache = cache_.get(),
@@ -27,14 +52,6 @@ class LocalPipeline final : public Pipeline {
                           cache_->length());
   }
 
-  Status truncate(int32_t length) override { return cache_->truncate(length); }
-  int32_t length() const override { return cache_->length(); }
-  int32_t capacity() const override { return cache_->capacity(); }
-  int32_t max_chunk() const override { return kChunk; }
-  Spent spent() const override { return spent_; }
-  std::string server_description() const override { return {}; }
-
- private:
   engine::Engine& engine_;
   std::unique_ptr<engine::KvCache> cache_;
   Spent spent_;

@@ -4,6 +4,7 @@
 #include <isthmus/core/error.h>
 #include <isthmus/edge/device.h>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,24 +25,30 @@ struct Spent {
   uint64_t bytes_up = 0;
   uint64_t bytes_down = 0;
   uint64_t steps = 0;
+  uint64_t released_rows = 0;
+  uint64_t resumes = 0;
 };
 
-/// The caches of one conversation and the way through its layers. Not thread-safe.
+/// The caches of one conversation and the way through its layers. After an error a pipeline must be
+/// truncated before it is used again. Not thread-safe.
 class Pipeline {
  public:
   virtual ~Pipeline() = default;
-  /// Appends tokens (at most max_chunk, at least one). With a choice, returns the token that
-  /// follows them. After an error the pipeline holds what it held before, or must be truncated
-  /// before it is used again.
-  [[nodiscard]] virtual Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens,
-                                                               const Choice* choice) = 0;
+  /// Appends a prompt (at least one token) and returns the token that follows it. Nothing when
+  /// `go_on`, which is asked between the chunks of a long prompt, says no.
+  [[nodiscard]] virtual Result<std::optional<int32_t>> prompt(
+      std::span<const int32_t> tokens, const Choice& choice,
+      const std::function<bool()>& go_on) = 0;
+  /// Appends the reply's latest token and returns the one that follows it.
+  [[nodiscard]] virtual Result<int32_t> next(int32_t token, const Choice& choice) = 0;
   /// Forgets positions [length, ...), whatever state an error has left behind.
   [[nodiscard]] virtual Status truncate(int32_t length) = 0;
   [[nodiscard]] virtual int32_t length() const = 0;
   [[nodiscard]] virtual int32_t capacity() const = 0;
-  [[nodiscard]] virtual int32_t max_chunk() const = 0;
   [[nodiscard]] virtual Spent spent() const = 0;
   [[nodiscard]] virtual std::string server_description() const = 0;
+  /// What the releases so far amount to; nothing when there is no mechanism.
+  [[nodiscard]] virtual Result<std::optional<PrivacyReport>> privacy() const = 0;
 };
 
 /// The whole model on `engine`, which is borrowed.

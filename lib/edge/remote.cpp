@@ -15,10 +15,17 @@ using std::chrono::milliseconds;
 constexpr milliseconds kCloseWait{200};
 constexpr milliseconds kShortestPause{5};  // between repetitions to a busy server
 constexpr milliseconds kLongestPause{1000};
+constexpr milliseconds kFirstRetry{50};  // between rounds through servers that do not answer
 
 milliseconds left_until(Clock::TimePoint deadline, Clock::TimePoint now) {
   // Rounded up, so that a wait never ends just before its deadline.
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - now));
+}
+
+/// Whether another server, or a new session, can help.
+bool is_lost(ErrorCode code) {
+  return code == ErrorCode::kServerLost || code == ErrorCode::kTimeout ||
+         code == ErrorCode::kUnknownSession;
 }
 
 /// The error in an answer that is a failure; nothing otherwise.
@@ -26,14 +33,6 @@ Status status_of(const wire::Body& body) {
   if (const auto* failure = std::get_if<wire::Failure>(&body))
     return fail(failure->code, failure->message);
   return {};
-}
-
-/// Tokens the server holds once a step or a truncation has been carried out.
-int32_t length_after(const wire::Body& request) {
-  if (const auto* step = std::get_if<wire::Step>(&request)) {
-    return static_cast<int32_t>(step->position + step->token_count);
-  }
-  return static_cast<int32_t>(std::get<wire::Truncate>(request).length);
 }
 
 /// Whether an answer belongs to this very request and has the only outcome it can have. The server
@@ -64,92 +63,248 @@ Status check_carried_out(const wire::Body& request, const wire::Body& answer) {
   return fail(ErrorCode::kCorrupt, "edge: the server's answer does not belong to the request");
 }
 
-template <typename Expected, typename P>
-Result<Expected> expect(const P& answer) {
-  ISTHMUS_TRY(status_of(answer.body));
-  if (const auto* body = std::get_if<Expected>(&answer.body)) return *body;
+template <typename Expected>
+Result<Expected> expect(const wire::Body& answer) {
+  ISTHMUS_TRY(status_of(answer));
+  if (const auto* body = std::get_if<Expected>(&answer)) return *body;
   return fail(ErrorCode::kCorrupt, "edge: the server's answer is of another kind than the request");
+}
+
+int32_t chosen_token(const wire::Body& answer) {
+  const auto* result = std::get_if<wire::StepResult>(&answer);
+  return result == nullptr ? -1 : result->token;
+}
+
+/// Puts a request into a session, at a place in its order.
+void number(wire::Body& body, uint64_t session, uint64_t sequence) {
+  std::visit(
+      [&](auto& b) {
+        if constexpr (requires {
+                        b.sequence;
+                        b.session;
+                      }) {
+          b.session = session;
+          b.sequence = sequence;
+        }
+      },
+      body);
 }
 
 }  // namespace
 
-Remote::Remote(transport::Channel channel, const SessionOptions& options)
-    : channel_(std::move(channel)),
+Remote::Remote(std::vector<transport::ChannelOptions> servers, const SessionOptions& options,
+               wire::Open open)
+    : servers_(std::move(servers)),
+      open_(std::move(open)),
+      connect_timeout_(options.connect_timeout),
       request_timeout_(options.request_timeout),
-      reconnect_timeout_(options.reconnect_timeout) {}
+      reconnect_timeout_(options.reconnect_timeout),
+      resume_timeout_(options.resume_timeout),
+      history_(options.history_bytes) {}
 
-Result<std::unique_ptr<Remote>> Remote::open(const transport::ChannelOptions& channel_options,
+Result<std::unique_ptr<Remote>> Remote::open(std::vector<transport::ChannelOptions> servers,
                                              const SessionOptions& options, wire::Open open) {
-  ISTHMUS_ASSIGN(transport::Channel channel,
-                 transport::Channel::connect(channel_options, options.connect_timeout));
-  std::unique_ptr<Remote> remote(new Remote(std::move(channel), options));
-  // The number is ours from here on: whatever happens, the destructor closes the session.
-  do {
-    remote->session_ = SystemRandom().next_u64();
-  } while (remote->session_ == 0);
-  open.session = remote->session_;
-  ISTHMUS_ASSIGN(const Parcel answer, remote->call({open, {}}));
-  ISTHMUS_ASSIGN(remote->opened_, expect<wire::Opened>(answer));
-  if (remote->opened_.session != open.session || remote->opened_.max_tokens > open.max_tokens) {
-    return fail(ErrorCode::kCorrupt, "edge: the server opened another session than asked for");
-  }
+  std::unique_ptr<Remote> remote(new Remote(std::move(servers), options, std::move(open)));
+  Result<wire::Opened> opened = remote->connect(0, remote->connect_timeout_);
+  for (size_t next = 1; !opened && next < remote->servers_.size(); ++next)
+    opened = remote->connect(next, remote->connect_timeout_);
+  if (!opened) return propagate(std::move(opened));
+  remote->opened_ = std::move(*opened);
   return remote;
 }
 
 Remote::~Remote() {
-  const transport::Message close{
-      wire::encode({.request_id = next_request_, .body = wire::Close{.session = session_}}), {}};
-  // Best effort: a session that is not closed expires on the server.
-  if (channel_.send(close)) (void)channel_.receive(kCloseWait);
+  leave();
 }
 
-Result<StepAnswer> Remote::step(wire::Step step, std::vector<std::byte> payload) {
-  step.position = static_cast<uint32_t>(length_);
-  ISTHMUS_ASSIGN(Parcel answer, call_in_sequence({step, std::move(payload)}));
-  ISTHMUS_ASSIGN(const auto result, expect<wire::StepResult>(answer));
+void Remote::leave() {
+  if (!channel_) return;
+  const transport::Message close{
+      wire::encode({.request_id = next_request_++, .body = wire::Close{.session = open_.session}}),
+      {}};
+  // Best effort: a session that is not closed expires on the server.
+  if (channel_->send(close) && heard_) (void)channel_->receive(kCloseWait);
+  earlier_sent_ += channel_->bytes_sent();
+  earlier_received_ += channel_->bytes_received();
+  channel_.reset();
+}
+
+Result<wire::Opened> Remote::connect(size_t server, milliseconds timeout) {
+  leave();
+  ISTHMUS_ASSIGN(transport::Channel channel,
+                 transport::Channel::connect(servers_[server], timeout));
+  channel_.emplace(std::move(channel));
+  heard_ = true;
+  server_ = server;
+  carried_out_ = 0;
+  // The number is ours from here on: whatever happens, `leave` closes the session.
+  do {
+    open_.session = SystemRandom().next_u64();
+  } while (open_.session == 0);
+  Request request{.parcel = {open_, {}}};
+  Request* const only = &request;
+  ISTHMUS_TRY(await({&only, 1}));
+  ISTHMUS_ASSIGN(wire::Opened opened, expect<wire::Opened>(request.answer->body));
+  if (opened.session != open_.session || opened.max_tokens > open_.max_tokens) {
+    return fail(ErrorCode::kCorrupt, "edge: the server opened another session than asked for");
+  }
+  return opened;
+}
+
+uint64_t Remote::bytes_sent() const {
+  return earlier_sent_ + (channel_ ? channel_->bytes_sent() : 0);
+}
+
+uint64_t Remote::bytes_received() const {
+  return earlier_received_ + (channel_ ? channel_->bytes_received() : 0);
+}
+
+void Remote::send(wire::Step step, std::vector<std::byte> payload) {
+  const size_t last = history_.size();
+  step.position = static_cast<uint32_t>(
+      history_.open() == 0 ? length_ : length_after(history_.at(last - 1).parcel.body));
+  history_.push({.parcel = {step, std::move(payload)}});
+  // What cannot be sent now is sent when its answer is waited for.
+  if (channel_) (void)send_pending(open_window(history_.settled(), carried_out_ + 1));
+}
+
+Result<StepAnswer> Remote::receive() {
+  ISTHMUS_ASSIGN(Parcel answer, settle_next());
+  ISTHMUS_ASSIGN(const auto result, expect<wire::StepResult>(answer.body));
   return StepAnswer{result, std::move(answer.payload)};
 }
 
 Status Remote::truncate(int32_t length) {
-  ISTHMUS_TRY(settle());
+  while (is_waiting()) {
+    // A request that was refused has not happened: all that matters is that it is settled.
+    const Result<Parcel> settled = settle_next();
+    if (!settled && is_waiting()) return fail(settled.error().code, settled.error().message);
+  }
   if (length == length_) return {};
-  ISTHMUS_ASSIGN(const Parcel answer,
-                 call_in_sequence({wire::Truncate{.length = static_cast<uint32_t>(length)}, {}}));
-  ISTHMUS_TRY(expect<wire::Truncated>(answer));
+  history_.push({.parcel = {wire::Truncate{.length = static_cast<uint32_t>(length)}, {}}});
+  ISTHMUS_ASSIGN(const Parcel answer, settle_next());
+  ISTHMUS_TRY(expect<wire::Truncated>(answer.body));
   return {};
 }
 
-Result<Remote::Parcel> Remote::call_in_sequence(Parcel request) {
-  ISTHMUS_TRY(settle());
-  const auto number = [&](auto& body) {
-    if constexpr (requires {
-                    body.sequence;
-                    body.session;
-                  }) {
-      body.session = session_;
-      body.sequence = sequence_ + 1;
+Result<Parcel> Remote::settle_next() {
+  const size_t oldest = history_.settled();
+  while (true) {
+    Status answered = channel_ ? await(open_window(oldest, carried_out_ + 1))
+                               : fail(ErrorCode::kServerLost, "edge: the session has no server");
+    if (answered) {
+      answered = status_of(history_.at(oldest).answer->body);
+      if (answered) break;
     }
-  };
-  std::visit(number, request.body);
-  in_doubt_ = std::move(request);
-  return settle();
-}
-
-Result<Remote::Parcel> Remote::settle() {
-  if (!in_doubt_) return Parcel{};
-  ISTHMUS_ASSIGN(Parcel answer, call(*in_doubt_));
-  const Parcel request = *std::exchange(in_doubt_, std::nullopt);
-  if (std::holds_alternative<wire::Failure>(answer.body)) return answer;
-  ISTHMUS_TRY(check_carried_out(request.body, answer.body));
-  ++sequence_;
-  length_ = length_after(request.body);
+    if (is_lost(answered.error().code)) {
+      ISTHMUS_TRY(resume(answered.error()));
+      continue;
+    }
+    // Refused, rather than lost.
+    if (history_.at(oldest).answer) ISTHMUS_TRY(drop_refused());
+    return tl::unexpected<Error>(answered.error());
+  }
+  Parcel answer = std::move(*history_.at(oldest).answer);
+  const wire::Body& request = history_.at(oldest).parcel.body;
+  if (const Status outcome = check_carried_out(request, answer.body); !outcome) {
+    history_.drop_open();  // not to be repeated: a liar would only lie again
+    return tl::unexpected<Error>(outcome.error());
+  }
+  ++carried_out_;
+  length_ = length_after(request);
+  history_.settle(chosen_token(answer.body));
+  // What was refused only because it came before its turn goes out again.
+  for (size_t i = history_.settled(); i < history_.size(); ++i) {
+    Request& next = history_.at(i);
+    if (!next.answer || status_of(next.answer->body)) continue;
+    next.answer.reset();
+    next.id = 0;
+  }
   return answer;
 }
 
-Result<Remote::Parcel> Remote::call(const Parcel& request) {
-  const uint64_t id = next_request_++;
-  const transport::Message message{wire::encode({.request_id = id, .body = request.body}),
-                                   request.payload};
+Status Remote::drop_refused() {
+  for (size_t i = history_.settled() + 1; i < history_.size(); ++i) {
+    Request* const next = &history_.at(i);
+    ISTHMUS_TRY(await({&next, 1}));
+    if (status_of(next->answer->body))
+      return fail(ErrorCode::kCorrupt, "edge: the server carried out a step behind one it refused");
+  }
+  history_.drop_open();
+  return {};
+}
+
+Status Remote::resume(const Error& why) {
+  if (resume_timeout_.count() == 0 || !history_.is_complete()) return tl::unexpected<Error>(why);
+  const Clock::TimePoint deadline = clock_.now() + resume_timeout_;
+  SystemRandom random;
+  milliseconds pause = kFirstRetry;
+  size_t server = server_;
+  Error last = why;
+  for (size_t tried = 1; clock_.now() < deadline; ++tried) {
+    const Status replayed = replay(server, deadline);
+    if (replayed) {
+      ++resumes_;
+      return {};
+    }
+    last = replayed.error();
+    server = (server + 1) % servers_.size();
+    if (tried % servers_.size() != 0) continue;
+    // Between half the pause and all of it, so that clients of a lost server do not come back as
+    // one.
+    const auto jitter = milliseconds(random.next_u64() % static_cast<uint64_t>(pause.count()) / 2);
+    std::this_thread::sleep_for(std::min(pause - jitter, left_until(deadline, clock_.now())));
+    pause = std::min(2 * pause, kLongestPause);
+  }
+  return fail(why.code, why.message + "; no other session could take over: " + last.message);
+}
+
+Status Remote::replay(size_t server, Clock::TimePoint deadline) {
+  history_.rewind();
+  ISTHMUS_ASSIGN(wire::Opened opened,
+                 connect(server, std::clamp(left_until(deadline, clock_.now()), milliseconds(1),
+                                            connect_timeout_)));
+  if (opened.max_tokens < opened_.max_tokens || opened.max_step_tokens < opened_.max_step_tokens) {
+    return fail(ErrorCode::kServerFull, "edge: the server granted less than the session has");
+  }
+  opened_ = std::move(opened);
+  for (size_t i = 0; i < history_.settled(); ++i) {
+    ISTHMUS_TRY(await(open_window(i, i + 1)));
+    Request& request = history_.at(i);
+    ISTHMUS_TRY(status_of(request.answer->body));
+    ISTHMUS_TRY(check_carried_out(request.parcel.body, request.answer->body));
+    if (chosen_token(request.answer->body) != request.token) {
+      return fail(ErrorCode::kModelMismatch,
+                  "edge: the server chose another token than the one before it");
+    }
+    request.answer.reset();
+    ++carried_out_;
+  }
+  return {};
+}
+
+std::vector<Request*> Remote::open_window(size_t index, uint64_t sequence) {
+  std::vector<Request*> requests;
+  const size_t end = std::min(history_.size(), index + window());
+  for (size_t i = index; i < end; ++i) {
+    requests.push_back(&history_.at(i));
+    number(requests.back()->parcel.body, open_.session, sequence++);
+  }
+  return requests;
+}
+
+Status Remote::send_pending(std::span<Request* const> requests) {
+  for (Request* request : requests) {
+    if (request->id != 0 || request->answer) continue;
+    const uint64_t id = next_request_++;
+    ISTHMUS_TRY(channel_->send(
+        {wire::encode({.request_id = id, .body = request->parcel.body}), request->parcel.payload}));
+    request->id = id;
+  }
+  return {};
+}
+
+Status Remote::await(std::span<Request* const> requests) {
   Clock::TimePoint deadline = clock_.now() + request_timeout_;
   Error late{ErrorCode::kTimeout,
              "edge: no answer within " + std::to_string(request_timeout_.count()) + " ms"};
@@ -157,35 +312,48 @@ Result<Remote::Parcel> Remote::call(const Parcel& request) {
     deadline = std::min(deadline, clock_.now() + reconnect_timeout_);
     late = std::move(why);
   };
+  const auto send_again = [&] {
+    for (Request* request : requests) request->id = 0;
+    return send_pending(requests);
+  };
   if (!heard_) give_up_soon({ErrorCode::kServerLost, "edge: the connection has not come back"});
 
-  ISTHMUS_TRY(channel_.send(message));
-  while (clock_.now() < deadline) {
+  ISTHMUS_TRY(send_pending(requests));
+  while (!requests.front()->answer && clock_.now() < deadline) {
     Result<std::optional<transport::Message>> received =
-        channel_.receive(left_until(deadline, clock_.now()));
+        channel_->receive(left_until(deadline, clock_.now()));
     if (!received) {
       if (received.error().code != ErrorCode::kServerLost) return propagate(std::move(received));
       // Request or answer may have been lost with the connection; both sides bear a repetition.
       if (std::exchange(heard_, false)) give_up_soon(received.error());
-      ISTHMUS_TRY(channel_.send(message));
+      ISTHMUS_TRY(send_again());
       continue;
     }
     if (!*received) continue;
     heard_ = true;
-    ISTHMUS_ASSIGN(wire::Envelope envelope, wire::decode((*received)->envelope));
-    // A late answer to a request that was given up or repeated.
-    if (envelope.request_id != id) continue;
-    if (const auto* busy = std::get_if<wire::Busy>(&envelope.body)) {
-      late = {ErrorCode::kBusy, "edge: the server is busy"};
-      const auto pause =
-          std::clamp(milliseconds(busy->retry_after_ms), kShortestPause, kLongestPause);
-      std::this_thread::sleep_for(std::min(pause, left_until(deadline, clock_.now())));
-      ISTHMUS_TRY(channel_.send(message));
-      continue;
-    }
-    return Parcel{std::move(envelope.body), std::move((*received)->payload)};
+    ISTHMUS_ASSIGN(const std::optional<milliseconds> busy, take(std::move(**received), requests));
+    if (!busy) continue;
+    late = {ErrorCode::kBusy, "edge: the server is busy"};
+    std::this_thread::sleep_for(std::min(*busy, left_until(deadline, clock_.now())));
+    ISTHMUS_TRY(send_again());
   }
+  if (requests.front()->answer) return {};
+  // In doubt: before anything else happens it goes out again.
+  for (Request* request : requests) request->id = 0;
   return tl::unexpected<Error>(std::move(late));
+}
+
+Result<std::optional<milliseconds>> Remote::take(transport::Message message,
+                                                 std::span<Request* const> requests) {
+  ISTHMUS_ASSIGN(wire::Envelope envelope, wire::decode(message.envelope));
+  for (Request* request : requests) {
+    if (request->id == 0 || request->id != envelope.request_id || request->answer) continue;
+    if (const auto* busy = std::get_if<wire::Busy>(&envelope.body))
+      return std::clamp(milliseconds(busy->retry_after_ms), kShortestPause, kLongestPause);
+    request->answer = Parcel{std::move(envelope.body), std::move(message.payload)};
+    break;
+  }
+  return std::optional<milliseconds>();  // or a late answer to what was given up or repeated
 }
 
 }  // namespace isthmus::edge

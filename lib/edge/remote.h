@@ -1,4 +1,5 @@
-// One session on a server: requests, repetitions, deadlines, and the state both sides agree on.
+// One session, on whichever of its servers is there: requests, repetitions, deadlines, and moving
+// on to another server.
 #pragma once
 
 #include <isthmus/core/clock.h>
@@ -9,8 +10,10 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
+#include <span>
 #include <vector>
+
+#include "history.h"
 
 namespace isthmus::edge {
 
@@ -20,57 +23,92 @@ struct StepAnswer {
   std::vector<std::byte> payload;
 };
 
-/// The client's end of one server session. A request whose answer never came is in doubt: before
-/// anything else is asked, the very same bytes are sent again, and the server, which answers a
-/// repetition with its stored answer, settles it.
+/// The client's end of a session. Several steps may be under way; answers come in their order.
+///
+/// A request whose answer never came is in doubt: before anything else is asked, the very same
+/// bytes are sent again, and the server, which answers a repetition with its stored answer, settles
+/// it. When the server is lost, a session is opened on the next one that answers, and the very same
+/// bytes bring it to the same state.
 class Remote {
  public:
-  /// Connects and opens a session; its number is drawn here.
+  /// Opens a session on the first of `servers` that can be connected to; its number is drawn here.
   [[nodiscard]] static Result<std::unique_ptr<Remote>> open(
-      const transport::ChannelOptions& channel, const SessionOptions& options, wire::Open open);
+      std::vector<transport::ChannelOptions> servers, const SessionOptions& options,
+      wire::Open open);
 
   /// Closes the session on the server; waits for the answer only briefly.
   ~Remote();
   Remote(const Remote&) = delete;
   Remote& operator=(const Remote&) = delete;
 
+  /// Whether another step may be sent before an answer is received.
+  [[nodiscard]] bool can_send() const { return history_.open() < window(); }
+  [[nodiscard]] bool is_waiting() const { return history_.open() > 0; }
   /// Sends the next rows; session, sequence and position are filled in here.
-  [[nodiscard]] Result<StepAnswer> step(wire::Step step, std::vector<std::byte> payload);
+  void send(wire::Step step, std::vector<std::byte> payload);
+  /// Waits for the answer to the oldest step that has none. After a failure of the server, the
+  /// steps behind it have not happened either.
+  [[nodiscard]] Result<StepAnswer> receive();
+  /// Settles what is in doubt, and forgets positions [length, ...).
   [[nodiscard]] Status truncate(int32_t length);
 
   [[nodiscard]] const wire::Opened& opened() const { return opened_; }
   /// Tokens the server holds, as far as its answers tell.
   [[nodiscard]] int32_t length() const { return length_; }
-  [[nodiscard]] uint64_t bytes_sent() const { return channel_.bytes_sent(); }
-  [[nodiscard]] uint64_t bytes_received() const { return channel_.bytes_received(); }
+  [[nodiscard]] uint64_t bytes_sent() const;
+  [[nodiscard]] uint64_t bytes_received() const;
+  /// How often another session had to take over.
+  [[nodiscard]] uint64_t resumes() const { return resumes_; }
 
  private:
-  /// A message body with its payload: a request, or the answer to one.
-  struct Parcel {
-    wire::Body body;
-    std::vector<std::byte> payload;
-  };
+  Remote(std::vector<transport::ChannelOptions> servers, const SessionOptions& options,
+         wire::Open open);
 
-  Remote(transport::Channel channel, const SessionOptions& options);
+  [[nodiscard]] size_t window() const { return 1; }
 
-  /// Sends a request that carries the next sequence number, after settling one that is in doubt.
-  Result<Parcel> call_in_sequence(Parcel request);
-  /// Repeats the request that is in doubt, if there is one, until it is answered.
-  Result<Parcel> settle();
-  /// Sends a request until its answer comes, which may be a wire::Failure, or its deadline passes.
-  Result<Parcel> call(const Parcel& request);
+  /// Connects to a server and opens a session there.
+  Result<wire::Opened> connect(size_t server, std::chrono::milliseconds timeout);
+  /// Ends the session on a server that still answers, as far as can be told.
+  void leave();
+  /// Brings a new session on one of the servers to the state of the lost one. \returns `why` when
+  /// that cannot be done.
+  Status resume(const Error& why);
+  Status replay(size_t server, Clock::TimePoint deadline);
 
-  transport::Channel channel_;
+  /// Waits for the oldest open request and settles it.
+  Result<Parcel> settle_next();
+  /// The oldest open request has failed: those behind it must have failed too.
+  Status drop_refused();
+  /// The request at `index` and those behind it that may be under way with it, numbered from
+  /// `sequence` on.
+  std::vector<Request*> open_window(size_t index, uint64_t sequence);
+  /// Sends those of `requests` that have to go out, and waits until the first has its answer, which
+  /// may be a wire::Failure.
+  Status await(std::span<Request* const> requests);
+  Status send_pending(std::span<Request* const> requests);
+  /// Takes in one message. \returns how long to wait before everything is sent again, if it says
+  /// so.
+  Result<std::optional<std::chrono::milliseconds>> take(transport::Message message,
+                                                        std::span<Request* const> requests);
+
+  std::vector<transport::ChannelOptions> servers_;
+  size_t server_ = 0;  // the one in use
+  wire::Open open_;
+  std::chrono::milliseconds connect_timeout_;
   std::chrono::milliseconds request_timeout_;
   std::chrono::milliseconds reconnect_timeout_;
+  std::chrono::milliseconds resume_timeout_;
   SteadyClock clock_;
-  uint64_t session_ = 0;
+  std::optional<transport::Channel> channel_;
+  bool heard_ = true;  // something came in since the connection last broke
   wire::Opened opened_;
   uint64_t next_request_ = 1;
-  uint64_t sequence_ = 0;  // of the last request that was answered
+  uint64_t carried_out_ = 0;  // requests in this session on this server
   int32_t length_ = 0;
-  std::optional<Parcel> in_doubt_;
-  bool heard_ = true;  // something came in since the connection last broke
+  History history_;
+  uint64_t resumes_ = 0;
+  uint64_t earlier_sent_ = 0;  // bytes, over channels that were given up
+  uint64_t earlier_received_ = 0;
 };
 
 }  // namespace isthmus::edge

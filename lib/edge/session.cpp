@@ -12,48 +12,35 @@ namespace {
 class Generation {
  public:
   Generation(Pipeline& pipeline, const text::Tokenizer& tokenizer, text::TextStart start,
-             const GenerateOptions& options, const OnText& on_text)
+             const GenerateOptions& options, const OnText& on_text, Reply& reply)
       : pipeline_(pipeline),
         tokenizer_(tokenizer),
         options_(options),
         on_text_(on_text),
         decoder_(tokenizer, start),
         filter_(options.stop),
-        before_(pipeline.spent()) {}
+        before_(pipeline.spent()),
+        reply_(reply) {}
 
-  Result<Reply> run(std::vector<int32_t> prompt) {
+  // Fills the reply; what it holds after an error is what was made until then.
+  Status run(std::vector<int32_t> prompt) {
     reply_.prompt_token_ids = std::move(prompt);
     reply_start_ = pipeline_.length() + static_cast<int32_t>(reply_.prompt_token_ids.size());
-    ISTHMUS_ASSIGN(std::optional<int32_t> token, feed_prompt());
+    ISTHMUS_ASSIGN(std::optional<int32_t> token, pipeline_.prompt(reply_.prompt_token_ids, choice(),
+                                                                  [&] { return deliver(""); }));
     first_token_ = clock_.now();
+    if (!token) reply_.finish_reason = FinishReason::kCancelled;
     while (token && !accept(*token)) {
-      const int32_t fed = *token;
-      ISTHMUS_ASSIGN(token, advance({&fed, 1}));
+      ISTHMUS_ASSIGN(token, pipeline_.next(*token, choice()));
     }
     finish();
-    return std::move(reply_);
+    return {};
   }
 
  private:
-  // The token that follows the prompt; nothing when the caller cancelled on the way.
-  Result<std::optional<int32_t>> feed_prompt() {
-    std::span<const int32_t> rest = reply_.prompt_token_ids;
-    const auto chunk = static_cast<size_t>(pipeline_.max_chunk());
-    while (rest.size() > chunk) {
-      ISTHMUS_TRY(pipeline_.advance(rest.first(chunk), nullptr));
-      rest = rest.subspan(chunk);
-      if (!deliver("")) {
-        reply_.finish_reason = FinishReason::kCancelled;
-        return std::optional<int32_t>();
-      }
-    }
-    return advance(rest);
-  }
-
-  Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens) {
-    const Choice choice{
+  Choice choice() const {
+    return {
         .sampling = options_.sampling, .generated = reply_.token_ids, .reply_start = reply_start_};
-    return pipeline_.advance(tokens, &choice);
   }
 
   // Takes a new token into the reply; says whether the reply is over.
@@ -93,6 +80,8 @@ class Generation {
     reply_.bytes_up = spent.bytes_up - before_.bytes_up;
     reply_.bytes_down = spent.bytes_down - before_.bytes_down;
     reply_.steps = spent.steps - before_.steps;
+    reply_.released_rows = spent.released_rows - before_.released_rows;
+    reply_.resumes = spent.resumes - before_.resumes;
     reply_.time_s = {.device = spent.time_s.device - before_.time_s.device,
                      .codec = spent.time_s.codec - before_.time_s.codec,
                      .wire = spent.time_s.wire - before_.time_s.wire,
@@ -117,7 +106,7 @@ class Generation {
   Clock::TimePoint first_token_;
   Clock::TimePoint last_token_;
   int32_t reply_start_ = 0;
-  Reply reply_;
+  Reply& reply_;
 };
 
 }  // namespace
@@ -151,6 +140,7 @@ std::string_view to_string(FinishReason reason) {
 
 Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> messages,
                                       const GenerateOptions& options, const OnText& on_text) {
+  unfinished = {};
   ISTHMUS_TRY(options.validate());
   if (turn_is_open) {
     ISTHMUS_TRY(pipeline->truncate(turn_start));
@@ -173,8 +163,9 @@ Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> message
   const text::TextStart start = chat.format() == text::ChatFormat::kRaw
                                     ? text::TextStart::kContinuation
                                     : text::TextStart::kBeginning;
-  ISTHMUS_ASSIGN(Reply reply,
-                 Generation(*pipeline, tokenizer, start, options, on_text).run(std::move(prompt)));
+  ISTHMUS_TRY(
+      Generation(*pipeline, tokenizer, start, options, on_text, unfinished).run(std::move(prompt)));
+  Reply reply = std::exchange(unfinished, {});
   if (reply.token_ids.empty())
     return reply;  // cancelled in the prompt: the turn stays open and is taken back
   const int32_t last = reply.token_ids.back();
@@ -202,6 +193,12 @@ Result<Reply> Session::say(std::string_view user_text, const GenerateOptions& op
   return impl_->generate({&message, 1}, options, on_text);
 }
 
+const Reply& Session::unfinished() const {
+  return impl_->unfinished;
+}
+Result<std::optional<PrivacyReport>> Session::privacy() const {
+  return impl_->pipeline->privacy();
+}
 int32_t Session::length() const {
   return impl_->pipeline->length();
 }

@@ -24,6 +24,7 @@ struct Session::Impl {
   bool is_first_turn = true;
   std::vector<int32_t> unfed;  // ids that belong to the conversation and are not yet in the caches
   int32_t turn_start = 0;      // tokens in the caches when the current turn began
+  Reply unfinished;            // of a turn that failed
   bool turn_is_open = false;   // the last turn did not finish: take it back before the next
 };
 

@@ -4,7 +4,9 @@
 #include <isthmus/transport/address.h>
 
 #include <algorithm>
+#include <set>
 
+#include "account.h"
 #include "pipeline.h"
 #include "remote.h"
 #include "stopwatch.h"
@@ -12,7 +14,7 @@
 namespace isthmus::edge {
 namespace {
 
-constexpr int32_t kLargestChunk = 128;  // tokens in one step; the server may allow fewer
+constexpr size_t kLargestChunk = 128;  // tokens in one step; the server may allow fewer
 constexpr double kMicro = 1e-6;
 
 wire::Sampling sampling_message(const engine::SamplingOptions& s) {
@@ -24,62 +26,92 @@ wire::Sampling sampling_message(const engine::SamplingOptions& s) {
           .seed = s.seed};
 }
 
+struct Codecs {
+  codec::BoundaryCodec up;
+  codec::BoundaryCodec down;
+  /// For rows of generated tokens, where they release nothing. Nothing: they go up like the others.
+  std::optional<codec::BoundaryCodec> clean;
+};
+
+Result<Codecs> make_codecs(const engine::Engine& engine, int32_t cut, const SessionOptions& options,
+                           RandomSource& random) {
+  const auto make = [&](const codec::CodecSpec& spec) {
+    return codec::BoundaryCodec::make(
+        spec, static_cast<size_t>(engine.config().hidden_size),
+        {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
+  };
+  const bool noised = options.codec.mechanism() != nullptr;
+  const codec::CodecSpec down =
+      options.codec_down.value_or(noised ? codec::CodecSpec{} : options.codec);
+  // A choice reads what the server sent and the ids of the reply: never the clean prompt.
+  const bool frees_generated =
+      !privacy::charges_generated_rows(static_cast<size_t>(cut), /*choice_reads_clean_text=*/false);
+  ISTHMUS_ASSIGN(codec::BoundaryCodec up_codec, make(options.codec));
+  ISTHMUS_ASSIGN(codec::BoundaryCodec down_codec, make(down));
+  Codecs codecs{std::move(up_codec), std::move(down_codec), {}};
+  if (noised && frees_generated) {
+    ISTHMUS_ASSIGN(codecs.clean, make(options.codec_clean));
+  }
+  return codecs;
+}
+
 wire::Open open_message(const model::ModelConfig& config, int32_t cut, std::optional<int32_t> tail,
-                        const SessionOptions& options) {
+                        const Codecs& codecs, int32_t max_tokens) {
   return {.model = {.architecture = config.architecture,
                     .layer_count = static_cast<uint32_t>(config.layer_count),
                     .hidden_size = static_cast<uint32_t>(config.hidden_size),
                     .vocab_size = static_cast<uint32_t>(config.vocab_size)},
           .cut = static_cast<uint32_t>(cut),
           .tail = static_cast<uint32_t>(tail.value_or(config.layer_count)),
-          .codec_up = options.codec.to_string(),
-          .codec_down = options.codec_down.value_or(options.codec).to_string(),
+          .codec_up = codecs.up.spec().to_string(),
+          .codec_down = codecs.down.spec().to_string(),
+          .codec_clean = codecs.clean ? codecs.clean->spec().to_string() : "",
           .reply_mode = tail ? wire::ReplyMode::kHidden : wire::ReplyMode::kToken,
-          .max_tokens = static_cast<uint32_t>(options.max_tokens)};
-}
-
-struct Codecs {
-  codec::BoundaryCodec up;
-  codec::BoundaryCodec down;
-};
-
-Result<Codecs> make_codecs(const engine::Engine& engine, const SessionOptions& options,
-                           RandomSource& random) {
-  if (options.codec.mechanism() != nullptr) {
-    return fail(ErrorCode::kUnsupported,
-                "edge: '" + options.codec.to_string() +
-                    "' has a mechanism, and sessions keep no ledger of what it releases");
-  }
-  const auto make = [&](const codec::CodecSpec& spec) {
-    return codec::BoundaryCodec::make(
-        spec, static_cast<size_t>(engine.config().hidden_size),
-        {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
-  };
-  ISTHMUS_ASSIGN(codec::BoundaryCodec up, make(options.codec));
-  ISTHMUS_ASSIGN(codec::BoundaryCodec down, make(options.codec_down.value_or(options.codec)));
-  return Codecs{std::move(up), std::move(down)};
+          .max_tokens = static_cast<uint32_t>(max_tokens)};
 }
 
 class SplitPipeline final : public Pipeline {
  public:
   SplitPipeline(engine::Engine& engine, std::unique_ptr<RandomSource> random, Codecs codecs,
-                std::unique_ptr<engine::KvCache> front, std::unique_ptr<engine::KvCache> tail,
-                std::unique_ptr<Remote> remote)
+                std::optional<Account> account, std::unique_ptr<engine::KvCache> front,
+                std::unique_ptr<engine::KvCache> tail, std::unique_ptr<Remote> remote)
       : engine_(engine),
         random_(std::move(random)),
         codecs_(std::move(codecs)),
+        account_(std::move(account)),
         front_(std::move(front)),
         tail_(std::move(tail)),
         remote_(std::move(remote)) {}
 
-  Result<std::optional<int32_t>> advance(std::span<const int32_t> tokens,
-                                         const Choice* choice) override {
-    ISTHMUS_ASSIGN(const Matrix boundary, run_front(tokens));
-    ISTHMUS_ASSIGN(std::vector<std::byte> payload, encode(boundary));
-    ISTHMUS_ASSIGN(const StepAnswer answer, ask(tokens.size(), choice, std::move(payload)));
-    if (tail_ == nullptr) return chosen_token(answer, choice);
-    ISTHMUS_ASSIGN(const Matrix rows, decode(answer, tokens.size(), choice != nullptr));
-    return run_tail(rows, choice);
+  // Front, link and server work at once, each on another chunk.
+  Result<std::optional<int32_t>> prompt(std::span<const int32_t> tokens, const Choice& choice,
+                                        const std::function<bool()>& go_on) override {
+    // All of it before any of it: a budget that ends in the middle would be spent on nothing.
+    if (account_) ISTHMUS_TRY(account_->charge(tokens.size()));
+    const size_t chunk_size = std::min<size_t>(kLargestChunk, remote_->opened().max_step_tokens);
+    std::span<const int32_t> unsent = tokens;
+    size_t unanswered = tokens.size();
+    while (true) {
+      while (!unsent.empty() && remote_->can_send()) {
+        const auto chunk = unsent.first(std::min(chunk_size, unsent.size()));
+        unsent = unsent.subspan(chunk.size());
+        ISTHMUS_TRY(send(chunk, codecs_.up, unsent.empty() ? &choice : nullptr));
+      }
+      const size_t answered = std::min(chunk_size, unanswered);
+      unanswered -= answered;
+      ISTHMUS_ASSIGN(const std::optional<int32_t> token,
+                     receive(answered, unanswered == 0 ? &choice : nullptr));
+      if (unanswered == 0) return token;
+      if (!go_on()) return std::optional<int32_t>();
+    }
+  }
+
+  Result<int32_t> next(int32_t token, const Choice& choice) override {
+    if (account_ && !codecs_.clean) ISTHMUS_TRY(account_->charge(1));
+    const codec::BoundaryCodec& codec = codecs_.clean ? *codecs_.clean : codecs_.up;
+    ISTHMUS_TRY(send({&token, 1}, codec, &choice));
+    ISTHMUS_ASSIGN(const std::optional<int32_t> following, receive(1, &choice));
+    return *following;
   }
 
   Status truncate(int32_t length) override {
@@ -92,22 +124,44 @@ class SplitPipeline final : public Pipeline {
 
   int32_t length() const override { return remote_->length(); }
   int32_t capacity() const override { return static_cast<int32_t>(remote_->opened().max_tokens); }
-  int32_t max_chunk() const override {
-    return static_cast<int32_t>(
-        std::min<uint32_t>(kLargestChunk, remote_->opened().max_step_tokens));
-  }
   Spent spent() const override {
     Spent spent = spent_;
     spent.bytes_up = remote_->bytes_sent();
     spent.bytes_down = remote_->bytes_received();
+    spent.released_rows = account_ ? account_->charged_rows() : 0;
+    spent.resumes = remote_->resumes();
     return spent;
   }
   std::string server_description() const override {
     return remote_->opened().device + " " + remote_->opened().precision;
   }
+  Result<std::optional<PrivacyReport>> privacy() const override {
+    if (!account_) return std::optional<PrivacyReport>();
+    return account_->report();
+  }
 
  private:
   bool has_tail_layers() const { return tail_->layers().count() > 0; }
+
+  // Runs the front over the next tokens and sends what comes out of it.
+  Status send(std::span<const int32_t> tokens, const codec::BoundaryCodec& codec,
+              const Choice* choice) {
+    ISTHMUS_ASSIGN(const Matrix boundary, run_front(tokens));
+    std::vector<std::byte> payload;
+    {
+      const Stopwatch watch(spent_.time_s.codec);
+      ISTHMUS_ASSIGN(payload, codec.encode(boundary.view()));
+    }
+    wire::Step step{.token_count = static_cast<uint32_t>(tokens.size()),
+                    .wants_reply = choice != nullptr,
+                    .clean = &codec != &codecs_.up};
+    if (choice != nullptr && tail_ == nullptr) {
+      step.reply_start = static_cast<uint32_t>(choice->reply_start);
+      step.sampling = sampling_message(choice->sampling);
+    }
+    remote_->send(step, std::move(payload));
+    return {};
+  }
 
   Result<Matrix> run_front(std::span<const int32_t> tokens) {
     const Stopwatch watch(spent_.time_s.device);
@@ -116,30 +170,31 @@ class SplitPipeline final : public Pipeline {
     return std::move(outputs.front());
   }
 
-  Result<std::vector<std::byte>> encode(const Matrix& boundary) {
-    const Stopwatch watch(spent_.time_s.codec);
-    return codecs_.up.encode(boundary.view());
+  // Takes the next answer, runs the tail over it if there is one, and chooses a token if one is
+  // wanted.
+  Result<std::optional<int32_t>> receive(size_t token_count, const Choice* choice) {
+    ISTHMUS_ASSIGN(const StepAnswer answer, wait());
+    if (tail_ == nullptr) return chosen_token(answer, choice);
+    ISTHMUS_ASSIGN(const Matrix rows, decode(answer, token_count, choice != nullptr));
+    return run_tail(rows, choice);
   }
 
-  // One round trip. The wire's share is what the server does not account for.
-  Result<StepAnswer> ask(size_t token_count, const Choice* choice, std::vector<std::byte> payload) {
-    wire::Step step{.token_count = static_cast<uint32_t>(token_count),
-                    .wants_reply = choice != nullptr};
-    if (choice != nullptr && tail_ == nullptr) {
-      step.reply_start = static_cast<uint32_t>(choice->reply_start);
-      step.sampling = sampling_message(choice->sampling);
-    }
+  // The wire's share of the wait is what the server does not account for; what the server did
+  // while the device was busy itself is not waited for.
+  Result<StepAnswer> wait() {
     double elapsed_s = 0;
     ISTHMUS_ASSIGN(StepAnswer answer, [&] {
       const Stopwatch watch(elapsed_s);
-      return remote_->step(step, std::move(payload));
+      return remote_->receive();
     }());
+    const double codec_s =
+        std::min(elapsed_s, kMicro * static_cast<double>(answer.result.codec_us));
     const double server_s =
-        kMicro * static_cast<double>(answer.result.compute_us + answer.result.queue_us);
-    const double codec_s = kMicro * static_cast<double>(answer.result.codec_us);
-    spent_.time_s.server += server_s;
+        std::min(elapsed_s - codec_s,
+                 kMicro * static_cast<double>(answer.result.compute_us + answer.result.queue_us));
     spent_.time_s.codec += codec_s;
-    spent_.time_s.wire += std::max(0.0, elapsed_s - server_s - codec_s);
+    spent_.time_s.server += server_s;
+    spent_.time_s.wire += elapsed_s - server_s - codec_s;
     ++spent_.steps;
     return answer;
   }
@@ -181,23 +236,50 @@ class SplitPipeline final : public Pipeline {
   engine::Engine& engine_;
   std::unique_ptr<RandomSource> random_;  // the codec's stochastic rounding
   Codecs codecs_;
+  std::optional<Account> account_;  // there when `up` has a mechanism
   std::unique_ptr<engine::KvCache> front_;
   std::unique_ptr<engine::KvCache> tail_;  // null: the server has the head
   std::unique_ptr<Remote> remote_;
   Spent spent_;
 };
 
-Result<transport::ChannelOptions> channel_options(const SessionOptions& options) {
-  transport::ChannelOptions channel;
-  ISTHMUS_ASSIGN(channel.server, transport::ServerAddress::parse(options.server));
-  channel.allow_plaintext = options.allow_plaintext;
-  if (options.keys) {
-    channel.keys = *options.keys;
-  } else if (!channel.server.public_key.empty()) {
-    ISTHMUS_ASSIGN(channel.keys,
-                   transport::load_or_create_keys(transport::KeyPaths::standard().client_key));
+Result<std::vector<transport::ChannelOptions>> channel_options(const SessionOptions& options) {
+  std::vector<std::string> servers = {options.server};
+  servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());
+  std::vector<transport::ChannelOptions> channels;
+  std::optional<transport::KeyPair> keys = options.keys;
+  for (const std::string& server : servers) {
+    transport::ChannelOptions channel;
+    ISTHMUS_ASSIGN(channel.server, transport::ServerAddress::parse(server));
+    channel.allow_plaintext = options.allow_plaintext;
+    if (!keys && !channel.server.public_key.empty()) {
+      ISTHMUS_ASSIGN(keys,
+                     transport::load_or_create_keys(transport::KeyPaths::standard().client_key));
+    }
+    if (keys) channel.keys = *keys;
+    channels.push_back(std::move(channel));
   }
-  return channel;
+  return channels;
+}
+
+// Whom a ledger charges: the key that proves who a server is, or else where it is.
+std::string identity(const transport::ServerAddress& server) {
+  return server.public_key.empty() ? server.to_string() : server.public_key;
+}
+
+Result<std::optional<Account>> open_account(const Codecs& codecs, const model::ModelConfig& config,
+                                            std::span<const transport::ChannelOptions> channels,
+                                            const SessionOptions& options) {
+  if (codecs.up.mechanism() == nullptr) return std::optional<Account>();
+  std::set<std::string> servers;
+  for (const transport::ChannelOptions& channel : channels)
+    servers.insert(identity(channel.server));
+  // Models of one shape share an account: it may say more than was told about each, never less.
+  const std::string model = config.architecture + "-" + std::to_string(config.layer_count) + "x" +
+                            std::to_string(config.hidden_size) + "x" +
+                            std::to_string(config.vocab_size);
+  return Account::open(options.ledger, *codecs.up.mechanism(), model,
+                       std::vector<std::string>(servers.begin(), servers.end()));
 }
 
 }  // namespace
@@ -206,10 +288,13 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, in
                                                       std::optional<int32_t> tail,
                                                       const SessionOptions& options) {
   auto random = std::make_unique<SystemRandom>();
-  ISTHMUS_ASSIGN(Codecs codecs, make_codecs(engine, options, *random));
-  ISTHMUS_ASSIGN(const transport::ChannelOptions channel, channel_options(options));
+  ISTHMUS_ASSIGN(Codecs codecs, make_codecs(engine, cut, options, *random));
+  ISTHMUS_ASSIGN(std::vector<transport::ChannelOptions> channels, channel_options(options));
+  ISTHMUS_ASSIGN(std::optional<Account> account,
+                 open_account(codecs, engine.config(), channels, options));
+  wire::Open open = open_message(engine.config(), cut, tail, codecs, options.max_tokens);
   ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote,
-                 Remote::open(channel, options, open_message(engine.config(), cut, tail, options)));
+                 Remote::open(std::move(channels), options, std::move(open)));
   const auto capacity = static_cast<int32_t>(remote->opened().max_tokens);
   ISTHMUS_ASSIGN(auto front_cache, engine.make_cache({0, cut}, capacity));
   std::unique_ptr<engine::KvCache> tail_cache;
@@ -217,8 +302,8 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, in
     ISTHMUS_ASSIGN(tail_cache, engine.make_cache({*tail, engine.config().layer_count}, capacity));
   }
   return std::make_unique<SplitPipeline>(engine, std::move(random), std::move(codecs),
-                                         std::move(front_cache), std::move(tail_cache),
-                                         std::move(remote));
+                                         std::move(account), std::move(front_cache),
+                                         std::move(tail_cache), std::move(remote));
 }
 
 }  // namespace isthmus::edge

@@ -14,39 +14,16 @@
 namespace isthmus {
 namespace {
 
+using test::converse;
+using test::converse_locally;
 using test::InProcessServer;
+using test::kPrompt;
 using test::load_device;
 using test::RecordingProxy;
 using test::session_options;
+using test::through;
 using test::TinyFolder;
 using test::value_of;
-
-const std::string kPrompt =
-    "The quick brown fox jumps over the lazy dog, and so on and so on until the chunk is full; " +
-    std::string("then it goes on for a while so that the prompt needs more than one step.");
-
-/// Two turns with a sampled reply each: all generated ids.
-std::vector<int32_t> converse(edge::Session& session, float temperature) {
-  std::vector<int32_t> ids;
-  for (const std::string& prompt : {kPrompt, std::string("again")}) {
-    edge::GenerateOptions options{.max_tokens = 10};
-    options.sampling = {.temperature = temperature, .repetition_penalty = 1.3F, .seed = 5};
-    const edge::Reply reply = value_of(session.say(prompt, options));
-    ids.insert(ids.end(), reply.token_ids.begin(), reply.token_ids.end());
-  }
-  return ids;
-}
-
-std::vector<int32_t> converse_locally(const std::filesystem::path& model, float temperature) {
-  edge::Device device = load_device(model);
-  edge::Session session = value_of(device.open_session({.max_tokens = 200}));
-  return converse(session, temperature);
-}
-
-transport::ServerAddress through(const RecordingProxy& proxy, transport::ServerAddress address) {
-  address.port = proxy.port();
-  return address;
-}
 
 TEST_CASE("every cut and tail gives the unsplit model's tokens, greedy and sampled",
           "[integration][split]") {
@@ -92,15 +69,6 @@ TEST_CASE("coded boundaries give the same tokens however the prompt is cut into 
     replies.push_back(converse(session, 0.9F));
   }
   CHECK(replies[0] == replies[1]);
-}
-
-TEST_CASE("a mechanism is refused where nothing accounts for it", "[integration][codec]") {
-  const TinyFolder model(nlohmann::json::object());
-  const InProcessServer server(model.path(), {});
-  edge::Device device = load_device(model.path(), 1);
-  edge::SessionOptions options = session_options(server.address());
-  options.codec = value_of(codec::CodecSpec::parse("clip:max=1|binomial:4:mu=5"));
-  CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kUnsupported);
 }
 
 TEST_CASE("clients with different cuts at the same time get the tokens each gets alone",

@@ -13,8 +13,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "support/catch.h"
+#include "support/recording_proxy.h"
 #include "support/temp_folder.h"
 #include "support/tiny_model.h"
 
@@ -128,12 +130,42 @@ inline edge::SessionOptions session_options(const transport::ServerAddress& addr
   options.max_tokens = 200;
   options.codec = {codec::Format::kF32};
   options.allow_plaintext = address.public_key.empty();
+  options.resume_timeout = std::chrono::milliseconds(0);  // a lost server is an error
   return options;
 }
 
 inline edge::Device load_device(const std::filesystem::path& model, std::optional<int32_t> cut = {},
                                 std::optional<int32_t> tail = {}) {
   return value_of(edge::Device::load({.model = model, .cut = cut, .tail = tail, .threads = 1}));
+}
+
+inline const std::string kPrompt =
+    "The quick brown fox jumps over the lazy dog, and so on and so on until the chunk is full; " +
+    std::string("then it goes on for a while so that the prompt needs more than one step.");
+
+/// Two turns with a sampled reply each: all generated ids.
+inline std::vector<int32_t> converse(edge::Session& session, float temperature) {
+  std::vector<int32_t> ids;
+  for (const std::string& prompt : {kPrompt, std::string("again")}) {
+    edge::GenerateOptions options{.max_tokens = 10};
+    options.sampling = {.temperature = temperature, .repetition_penalty = 1.3F, .seed = 5};
+    const edge::Reply reply = value_of(session.say(prompt, options));
+    ids.insert(ids.end(), reply.token_ids.begin(), reply.token_ids.end());
+  }
+  return ids;
+}
+
+inline std::vector<int32_t> converse_locally(const std::filesystem::path& model,
+                                             float temperature) {
+  edge::Device device = load_device(model);
+  edge::Session session = value_of(device.open_session({.max_tokens = 200}));
+  return converse(session, temperature);
+}
+
+inline transport::ServerAddress through(const RecordingProxy& proxy,
+                                        transport::ServerAddress address) {
+  address.port = proxy.port();
+  return address;
 }
 
 }  // namespace isthmus::test

@@ -5,7 +5,8 @@
 //   samples and returns a token id)
 //
 // Nothing in this library needs libtorch. What crosses the network is encrypted, but the server can
-// read it: boundary activations without noise are as good as the text.
+// read it: boundary activations without noise are as good as the text. With a mechanism in the
+// codec, every row that goes up is noised here and charged to a ledger before it is sent.
 #pragma once
 
 #include <isthmus/codec/codec.h>
@@ -14,6 +15,8 @@
 #include <isthmus/engine/engine.h>
 #include <isthmus/engine/sampler.h>
 #include <isthmus/model/config.h>
+#include <isthmus/privacy/ledger.h>
+#include <isthmus/privacy/mechanism.h>
 #include <isthmus/text/chat.h>
 #include <isthmus/text/tokenizer.h>
 #include <isthmus/transport/keys.h>
@@ -53,13 +56,24 @@ struct DeviceOptions {
 /// the device.
 struct SessionOptions {
   std::string server;  ///< connection string, isthmus://host:port?key=...
+  /// Servers to go on with when that one is lost: a new session there is brought to the same state
+  /// with the same bytes. With a mechanism each of them is told what the first is told, so each of
+  /// them is charged.
+  std::vector<std::string> fallback_servers;
   /// This device's keys; nothing: those in the standard place, made on first use.
   std::optional<transport::KeyPair> keys;
   bool allow_plaintext = false;  ///< accept a connection string without a key
   int32_t max_tokens = 2048;     ///< context asked for; the server may grant less
   codec::CodecSpec codec;        ///< how boundary rows are written on their way to the server
-  /// How they come back for a tail. Nothing: as they went.
+  /// How they come back for a tail; no mechanism. Nothing: as they went, or f16 if that has a
+  /// mechanism.
   std::optional<codec::CodecSpec> codec_down;
+  /// At cut 0 behind a mechanism, how rows of generated tokens go up: the server knows these
+  /// tokens, so they are neither noised nor charged (privacy::charges_generated_rows). No
+  /// mechanism.
+  codec::CodecSpec codec_clean;
+  /// Where releases are charged; needed when `codec` has a mechanism, else ignored.
+  std::shared_ptr<privacy::Ledger> ledger;
   /// Those that the codecs name; the server must have them too.
   std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
   std::chrono::milliseconds connect_timeout{5'000};
@@ -67,9 +81,15 @@ struct SessionOptions {
       60'000};  ///< for one step, waiting and repetitions included
   std::chrono::milliseconds reconnect_timeout{
       3'000};  ///< how long a broken connection may take to come back
+  /// How long finding another session may take when the server is lost, does not answer, or has
+  /// forgotten this one; 0: not at all.
+  std::chrono::milliseconds resume_timeout{30'000};
+  /// What may be kept for that: the encoded rows of the session. A session that has sent more
+  /// cannot be resumed.
+  size_t history_bytes = 64U << 20U;
 
   /// \returns kInvalidArgument naming the field: max_tokens below 1, a timeout outside [1 ms, 1
-  /// day].
+  /// day] (resume_timeout may be 0); kUnsupported for a mechanism where there may be none.
   [[nodiscard]] Status validate() const;
 };
 
@@ -110,8 +130,17 @@ struct Reply {
       0;  ///< generated tokens after the first, per second; 0 when there is only one
   uint64_t bytes_up = 0;  ///< all message frames, encryption and TCP not counted
   uint64_t bytes_down = 0;
-  uint64_t steps = 0;  ///< requests to the server
+  uint64_t steps = 0;          ///< requests to the server
+  uint64_t released_rows = 0;  ///< rows noised by a mechanism, charged, and sent
+  uint64_t resumes = 0;        ///< how often another session had to take over
   TimeSplit time_s;
+};
+
+/// What a session behind a mechanism has told its servers.
+struct PrivacyReport {
+  /// Of one row, and of all rows of this conversation.
+  privacy::PrivacyStatement statement;
+  privacy::PrivacySpent spent;  ///< from the ledger; of the server that was told most
 };
 
 /// Gets text as it comes, in whole UTF-8 characters; returns false to cancel. Called from the
@@ -133,7 +162,8 @@ class Device {
 
   /// Starts a conversation; connects to the server when the model is split. The device must outlive
   /// the session. \returns kTimeout, kServerLost, kKeyRefused, kServerFull, kModelMismatch,
-  /// kVersionMismatch, kOutOfMemory, kInvalidArgument.
+  /// kVersionMismatch, kOutOfMemory, kInvalidArgument (a
+  /// mechanism without a ledger among others), and what the ledger returns.
   [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
 
   [[nodiscard]] const model::ModelConfig& config() const;
@@ -161,13 +191,20 @@ class Session {
   /// Adds `messages` and generates the assistant's reply. After an error or a cancellation the
   /// session stays usable as long as its server lives: an error takes the whole turn back. \returns
   /// kInvalidArgument, kContextFull when the prompt does not fit, kTimeout, kServerLost,
-  /// kUnknownSession, kBusy, and what the engines return.
+  /// kUnknownSession, kBusy, kBudgetSpent (nothing of what it would have been spent on was sent),
+  /// and what the engines return.
   [[nodiscard]] Result<Reply> generate(std::span<const text::ChatMessage> messages,
                                        const GenerateOptions& options, const OnText& on_text = {});
 
   /// `generate` with one user message.
   [[nodiscard]] Result<Reply> say(std::string_view user_text, const GenerateOptions& options = {},
                                   const OnText& on_text = {});
+
+  /// What the last `generate` had made when it failed; empty when it did not fail.
+  [[nodiscard]] const Reply& unfinished() const;
+
+  /// Nothing when the codec has no mechanism. \returns the ledger's errors.
+  [[nodiscard]] Result<std::optional<PrivacyReport>> privacy() const;
 
   /// Tokens in the conversation so far, and how many fit.
   [[nodiscard]] int32_t length() const;

@@ -1,0 +1,165 @@
+// A server that goes away in the middle of a reply: another one finishes it, token for token.
+#include <string>
+
+#include "tiny_split.h"
+
+namespace isthmus {
+namespace {
+
+using test::converse;
+using test::converse_locally;
+using test::InProcessServer;
+using test::kPrompt;
+using test::load_device;
+using test::RecordingProxy;
+using test::session_options;
+using test::through;
+using test::TinyFolder;
+using test::value_of;
+
+edge::SessionOptions resuming(const transport::ServerAddress& first,
+                              const std::vector<transport::ServerAddress>& others = {}) {
+  edge::SessionOptions options = session_options(first);
+  for (const transport::ServerAddress& address : others)
+    options.fallback_servers.push_back(address.to_string());
+  options.reconnect_timeout = std::chrono::milliseconds(100);
+  options.resume_timeout = std::chrono::seconds(20);
+  return options;
+}
+
+edge::GenerateOptions sampled(int32_t max_tokens) {
+  edge::GenerateOptions options{.max_tokens = max_tokens};
+  options.sampling = {.temperature = 0.8F, .repetition_penalty = 1.3F, .seed = 5};
+  return options;
+}
+
+TEST_CASE("a reply goes on with the same tokens on another server", "[integration][resume]") {
+  const TinyFolder model;
+  const std::optional<int32_t> tail = GENERATE(std::optional<int32_t>(), 3);
+  edge::Device device = load_device(model.path(), 1, tail);
+  const InProcessServer second(model.path());
+
+  const auto two_turns = [&](edge::Session& session, const edge::OnText& on_text) {
+    std::vector<int32_t> ids;
+    for (const std::string& prompt : {kPrompt, std::string("and on")}) {
+      const edge::Reply reply = value_of(session.say(prompt, sampled(12), on_text));
+      ids.insert(ids.end(), reply.token_ids.begin(), reply.token_ids.end());
+    }
+    return ids;
+  };
+  edge::Session undisturbed = value_of(device.open_session(session_options(second.address())));
+  const std::vector<int32_t> expected = two_turns(undisturbed, {});
+
+  for (const int lost_after : {0, 1, 7, 13, 20}) {
+    CAPTURE(lost_after);
+    auto first = std::make_unique<InProcessServer>(model.path());
+    edge::Session session =
+        value_of(device.open_session(resuming(first->address(), {second.address()})));
+    int pieces = 0;
+    const auto ids = two_turns(session, [&](std::string_view) {
+      if (pieces++ == lost_after) first.reset();
+      return true;
+    });
+    CHECK(ids == expected);
+  }
+}
+
+TEST_CASE("a server that has forgotten the session gets it told again", "[integration][resume]") {
+  const TinyFolder model;
+  server::ServerOptions limits;
+  limits.idle_timeout = std::chrono::seconds(1);
+  const InProcessServer server(model.path(), limits);
+  edge::Device device = load_device(model.path(), 2);
+  edge::Session session = value_of(device.open_session(resuming(server.address())));
+  CHECK(value_of(session.say("one", sampled(4))).resumes == 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  CHECK(value_of(session.say("two", sampled(4))).resumes == 1);
+}
+
+TEST_CASE("a step that was cut off half way is not lost with its server", "[integration][resume]") {
+  const TinyFolder model;
+  const std::vector<int32_t> whole = converse_locally(model.path(), 0.7F);
+  const InProcessServer first(model.path());
+  const InProcessServer second(model.path());
+  edge::Device device = load_device(model.path(), 2);
+  for (const size_t bytes : {1, 200, 1000, 5000, 20000}) {
+    CAPTURE(bytes);
+    auto proxy = std::make_unique<RecordingProxy>(first.address().port);
+    edge::Session session = value_of(
+        device.open_session(resuming(through(*proxy, first.address()), {second.address()})));
+    std::thread saboteur([&] {
+      proxy->cut_after(RecordingProxy::Direction::kUp, bytes);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      proxy.reset();  // and nobody listens there any more
+    });
+    CHECK(converse(session, 0.7F) == whole);
+    saboteur.join();
+  }
+}
+
+TEST_CASE("what replays is what was sent: noised rows are neither drawn nor charged again",
+          "[integration][resume][privacy]") {
+  const TinyFolder model;
+  const test::TempFolder folder;
+  const privacy::LedgerOptions ledger{.file = folder.path() / "ledger"};
+  auto first = std::make_unique<InProcessServer>(model.path());
+  const InProcessServer second(model.path());
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = resuming(first->address(), {second.address()});
+  options.codec = value_of(codec::CodecSpec::parse("rotate|clip:max=0.5|binomial:4:mu=20|rans"));
+  options.ledger = value_of(privacy::Ledger::open(ledger));
+  edge::Session session = value_of(device.open_session(options));
+  int pieces = 0;
+  // The second server must choose the very tokens that the first one chose, or resuming fails: so
+  // it got the very same rows.
+  const edge::Reply reply = value_of(session.say("some words", sampled(12), [&](std::string_view) {
+    if (++pieces == 6) first.reset();
+    return true;
+  }));
+  CHECK(reply.resumes == 1);
+  CHECK(reply.released_rows == reply.prompt_token_ids.size() + reply.token_ids.size() - 1);
+  CHECK(value_of(session.privacy())->spent.conversation_rows == reply.released_rows);
+}
+
+TEST_CASE("a session that cannot be resumed says why and keeps what was made",
+          "[integration][resume]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  auto server = std::make_unique<InProcessServer>(model.path());
+  edge::SessionOptions options = resuming(server->address());
+  SECTION("nobody takes over in time") {
+    options.resume_timeout = std::chrono::milliseconds(300);
+    options.connect_timeout = std::chrono::milliseconds(200);
+  }
+  SECTION("its rows were more than it may keep") {
+    options.history_bytes = 1000;
+  }
+  edge::Session session = value_of(device.open_session(options));
+  int pieces = 0;
+  CHECK_FAILS_WITH(session.say("some words", sampled(12),
+                               [&](std::string_view) {
+                                 if (++pieces == 5) server.reset();
+                                 return true;
+                               }),
+                   ErrorCode::kServerLost);
+  CHECK(session.unfinished().token_ids.size() >= 5);
+}
+
+TEST_CASE("a server that grants less than the session has does not take it over",
+          "[integration][resume]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  auto first = std::make_unique<InProcessServer>(model.path());
+  server::ServerOptions limits;
+  limits.max_tokens = 60;
+  const InProcessServer small(model.path(), limits);
+  edge::SessionOptions options = resuming(first->address(), {small.address()});
+  options.resume_timeout = std::chrono::milliseconds(500);
+  options.connect_timeout = std::chrono::milliseconds(200);
+  edge::Session session = value_of(device.open_session(options));
+  first.reset();
+  CHECK_FAILS_WITH(session.say("some words"), ErrorCode::kServerLost);
+}
+
+}  // namespace
+}  // namespace isthmus
