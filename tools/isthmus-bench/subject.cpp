@@ -17,23 +17,18 @@ class SplitSubject final : public Subject {
 
   Result<int32_t> advance(int32_t count) override {
     const engine::SamplingOptions greedy;
-    int32_t left = count;
-    for (; left > pipeline_->max_chunk(); left -= pipeline_->max_chunk()) {
-      ISTHMUS_TRY(pipeline_->advance(next(pipeline_->max_chunk()), nullptr));
-    }
-    const edge::Choice choice{
-        .sampling = greedy, .generated = {}, .reply_start = pipeline_->length() + left};
-    ISTHMUS_ASSIGN(const std::optional<int32_t> token, pipeline_->advance(next(left), &choice));
+    const int32_t length = pipeline_->length();
+    const edge::Choice choice{.sampling = greedy, .generated = {}, .reply_start = length + count};
+    const auto tokens = list_.subspan(static_cast<size_t>(length), static_cast<size_t>(count));
+    if (count == 1) return pipeline_->next(tokens.front(), choice);
+    ISTHMUS_ASSIGN(const std::optional<int32_t> token,
+                   pipeline_->prompt(tokens, choice, [] { return true; }));
     return token.value_or(-1);
   }
 
   Status reset() override { return pipeline_->truncate(0); }
 
  private:
-  [[nodiscard]] std::span<const int32_t> next(int32_t count) const {
-    return list_.subspan(static_cast<size_t>(pipeline_->length()), static_cast<size_t>(count));
-  }
-
   std::unique_ptr<edge::Pipeline> pipeline_;
   std::span<const int32_t> list_;
 };

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -46,18 +47,22 @@ class Chat {
     ISTHMUS_ASSIGN(const edge::Reply reply,
                    session_.generate(messages, options, [this](std::string_view piece) {
                      if (!flags_.json) show(piece);
+                     show_budget();
                      return interrupted == 0;
                    }));
+    ISTHMUS_ASSIGN(const std::optional<edge::PrivacyReport> privacy, session_.privacy());
     first_ = first_ && reply.token_ids.empty();
     figures_.seed = options.sampling.seed;
     figures_.peak_resident_mb = peak_resident_mb();
     if (flags_.json) {
-      std::printf("%s\n", to_json(reply, figures_).c_str());
+      std::printf("%s\n", to_json(reply, figures_, privacy).c_str());
     } else {
       std::printf("\n");
       std::fflush(stdout);
       const bool colour = is_terminal(stderr);
-      std::fprintf(stderr, "%s%s%s", colour ? "\033[2m" : "", summary(reply).c_str(),
+      std::string lines = summary(reply);
+      if (privacy) lines += "told so far: " + spent_text(*privacy, budget()) + "\n";
+      std::fprintf(stderr, "%s%s%s", colour ? "\033[2m" : "", lines.c_str(),
                    colour ? "\033[0m" : "");
     }
     return {};
@@ -79,7 +84,8 @@ class Chat {
         // A full context or a lost server ends the conversation; anything else is worth another
         // try.
         const ErrorCode code = said.error().code;
-        if (!watching || code == ErrorCode::kContextFull || code == ErrorCode::kUnknownSession)
+        if (!watching || code == ErrorCode::kContextFull || code == ErrorCode::kUnknownSession ||
+            code == ErrorCode::kBudgetSpent)
           return said;
         report(kTool, said.error());
       }
@@ -94,10 +100,28 @@ class Chat {
     std::fflush(stdout);
   }
 
+  // The window's title while a reply is made, at most twice a second: it does not get in the way of
+  // the text.
+  void show_budget() {
+    constexpr double kPause_s = 0.5;
+    if (flags_.json || !is_terminal(stderr) || seconds_between(shown_, clock_.now()) < kPause_s)
+      return;
+    shown_ = clock_.now();
+    const auto privacy = session_.privacy();
+    if (privacy && *privacy)
+      std::fprintf(stderr, "\033]2;%s: %s\a", kTool, spent_text(**privacy, budget()).c_str());
+  }
+
+  [[nodiscard]] double budget() const {
+    return flags_.budget.value_or(std::numeric_limits<double>::infinity());
+  }
+
   edge::Session& session_;
   const ChatFlags& flags_;
   RunFigures figures_;
   bool first_ = true;
+  SteadyClock clock_;
+  Clock::TimePoint shown_;
 };
 
 Status run(const ChatFlags& flags) {
@@ -118,7 +142,10 @@ Status run(const ChatFlags& flags) {
   figures.load_s = load_s;
   figures.weight_mb = static_cast<double>(device->engine_info().weight_bytes) / 1e6;
   Chat chat(session, flags, figures);
-  ISTHMUS_TRY(flags.prompt ? chat.say(*flags.prompt) : chat.converse());
+  const Status said = flags.prompt ? chat.say(*flags.prompt) : chat.converse();
+  ISTHMUS_ASSIGN(const std::optional<edge::PrivacyReport> privacy, session.privacy());
+  if (privacy && !flags.json) std::fprintf(stderr, "%s", privacy->statement.to_string().c_str());
+  ISTHMUS_TRY(said);
   return check_output();
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/calibration_flags.h"
 #include "common/command_line.h"
 
 namespace isthmus::tools {
@@ -20,13 +21,27 @@ Result<int32_t> default_cut(const std::filesystem::path& path) {
   return held < layer_count ? held : std::max(1, layer_count / 10);
 }
 
+// One ledger for each installation, beside its key.
+privacy::LedgerOptions ledger_options(const ChatFlags& flags, const transport::KeyPaths& paths) {
+  privacy::LedgerOptions options{.file = paths.client_key.parent_path() / "ledger"};
+  options.conversation.delta = options.period.delta = flags.delta;
+  if (flags.budget) options.conversation.epsilon = *flags.budget;
+  if (flags.period_budget) options.period.epsilon = *flags.period_budget;
+  return options;
+}
+
 }  // namespace
 
 void declare(CLI::App& app, ChatFlags& flags) {
+  const auto spec_is_valid = [](const std::string& spec) {
+    return complaint(codec::CodecSpec::parse(spec));
+  };
   app.add_option("--model", flags.model, "GGUF file (a slice will do) or Hugging Face folder")
       ->required();
   auto* server =
-      app.add_option("--server", flags.server, "connection string, isthmus://host:port?key=...");
+      app.add_option("--server", flags.servers,
+                     "connection string, isthmus://host:port?key=...; may be repeated: the others "
+                     "go on when the first is lost");
   app.add_flag("--local", flags.local, "run the whole model here")->excludes(server);
   app.add_option("--cut", flags.cut,
                  "run layers [0, CUT) here; a tenth of them, or what a slice holds, when absent");
@@ -63,16 +78,32 @@ void declare(CLI::App& app, ChatFlags& flags) {
   declare_storage(app, flags.engine, "--front-bits");
   app.add_option("--codec", flags.codec,
                  "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans")
-      ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); })
+      ->check(spec_is_valid)
       ->capture_default_str();
+  app.add_option("--codec-down", flags.codec_down,
+                 "how they come back for a tail; as --codec when absent, or f16 if that has a "
+                 "mechanism")
+      ->check(spec_is_valid);
+  app.add_option("--codec-clean", flags.codec_clean,
+                 "at cut 0 behind a mechanism, how generated tokens cross: they are not noised")
+      ->check(spec_is_valid)
+      ->capture_default_str();
+  declare_calibrations(app, flags.calibrations);
+  app.add_option("--budget", flags.budget,
+                 "epsilon that a mechanism may spend on this conversation; no limit when absent");
+  app.add_option("--period-budget", flags.period_budget,
+                 "epsilon that all conversations with a server may spend in 30 days; no limit when "
+                 "absent");
+  app.add_option("--delta", flags.delta, "where epsilons are stated")->capture_default_str();
   app.add_option("--timeout", flags.timeout_s, "seconds to wait for one answer of the server")
       ->capture_default_str();
-  app.add_option("--home", flags.home, "folder of this device's key instead of ~/.config/isthmus");
+  app.add_option("--home", flags.home,
+                 "folder of this device's key and ledger instead of ~/.config/isthmus");
   app.add_flag("--insecure", flags.insecure, "accept a server without a key");
 }
 
 void check(const ChatFlags& flags) {
-  if (!flags.local && flags.server.empty()) throw CLI::RequiredError("--server or --local");
+  if (!flags.local && flags.servers.empty()) throw CLI::RequiredError("--server or --local");
   if (flags.local && (flags.cut || flags.tail)) {
     throw CLI::ValidationError("--cut and --tail need --server");
   }
@@ -83,8 +114,13 @@ void check(const ChatFlags& flags) {
   if (const Status valid = flags.generate.validate(); !valid)
     throw CLI::ValidationError(valid.error().message);
   if (flags.local) return;
-  const auto address = transport::ServerAddress::parse(flags.server);
-  if (!address) throw CLI::ValidationError(address.error().message);
+  for (const std::string& server : flags.servers) {
+    const auto address = transport::ServerAddress::parse(server);
+    if (!address) throw CLI::ValidationError(address.error().message);
+  }
+  const bool noised = codec::CodecSpec::parse(flags.codec)->mechanism() != nullptr;
+  if (!noised && (flags.budget || flags.period_budget))
+    throw CLI::ValidationError("a budget needs a mechanism in --codec");
 }
 
 Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
@@ -105,13 +141,24 @@ Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
 }
 
 Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
-  edge::SessionOptions options{.server = flags.server, .max_tokens = flags.context};
+  edge::SessionOptions options{.max_tokens = flags.context};
+  if (flags.local) return options;
+  options.server = flags.servers.front();
+  options.fallback_servers.assign(flags.servers.begin() + 1, flags.servers.end());
   options.allow_plaintext = flags.insecure;
   options.request_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
   ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
-  if (!flags.home.empty()) {
-    ISTHMUS_ASSIGN(options.keys,
-                   transport::load_or_create_keys(transport::KeyPaths::in(flags.home).client_key));
+  if (!flags.codec_down.empty()) {
+    ISTHMUS_ASSIGN(options.codec_down, codec::CodecSpec::parse(flags.codec_down));
+  }
+  ISTHMUS_ASSIGN(options.codec_clean, codec::CodecSpec::parse(flags.codec_clean));
+  ISTHMUS_ASSIGN(options.calibrations, load_calibrations(flags.calibrations));
+  const transport::KeyPaths paths =
+      flags.home.empty() ? transport::KeyPaths::standard() : transport::KeyPaths::in(flags.home);
+  // Also without encryption: it makes the folder that the ledger is kept in.
+  ISTHMUS_ASSIGN(options.keys, transport::load_or_create_keys(paths.client_key));
+  if (options.codec.mechanism() != nullptr) {
+    ISTHMUS_ASSIGN(options.ledger, privacy::Ledger::open(ledger_options(flags, paths)));
   }
   return options;
 }

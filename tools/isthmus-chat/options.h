@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/engine_flags.h"
 
@@ -15,7 +16,7 @@ namespace isthmus::tools {
 
 struct ChatFlags {
   std::filesystem::path model;
-  std::string server;
+  std::vector<std::string> servers;  // the first is asked first
   bool local = false;
   std::optional<int32_t> cut;
   std::optional<int32_t> tail;
@@ -27,6 +28,12 @@ struct ChatFlags {
   int threads = 0;
   EngineFlags engine;
   std::string codec = "f16";
+  std::string codec_down;  // empty: as codec, or f16
+  std::string codec_clean = "f16";
+  std::vector<std::filesystem::path> calibrations;
+  std::optional<double> budget;         // epsilon of the conversation
+  std::optional<double> period_budget;  // of 30 days
+  double delta = 1e-5;
   int32_t context = 2048;
   double timeout_s = 60;
   std::filesystem::path home;

@@ -1,13 +1,37 @@
 #include "report.h"
 
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "common/format.h"
 
 namespace isthmus::tools {
-std::string to_json(const edge::Reply& reply, const RunFigures& run) {
-  const nlohmann::json object = {
+namespace {
+
+// Infinity has no place in JSON: null says that nothing finite is promised.
+nlohmann::json number_or_null(double value) {
+  return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json();
+}
+
+nlohmann::json to_json(const edge::PrivacyReport& report) {
+  return {{"mechanism", report.statement.mechanism},
+          {"adjacency", report.statement.adjacency},
+          {"sensitivity_l2", report.statement.sensitivity_l2},
+          {"delta", report.statement.delta},
+          {"epsilon_per_row", number_or_null(report.statement.epsilon_per_row)},
+          {"rows", report.spent.conversation_rows},
+          {"epsilon_conversation", number_or_null(report.spent.conversation_epsilon)},
+          {"epsilon_period", number_or_null(report.spent.period_epsilon)},
+          {"epsilon_total", number_or_null(report.spent.total_epsilon)},
+          {"composition", report.statement.composition}};
+}
+
+}  // namespace
+
+std::string to_json(const edge::Reply& reply, const RunFigures& run,
+                    const std::optional<edge::PrivacyReport>& privacy) {
+  nlohmann::json object = {
       {"prompt_token_ids", reply.prompt_token_ids},
       {"token_ids", reply.token_ids},
       {"text", reply.text},
@@ -17,6 +41,8 @@ std::string to_json(const edge::Reply& reply, const RunFigures& run) {
       {"bytes_up", reply.bytes_up},
       {"bytes_down", reply.bytes_down},
       {"steps", reply.steps},
+      {"released_rows", reply.released_rows},
+      {"resumes", reply.resumes},
       {"seed", run.seed},
       {"load_s", run.load_s},
       {"weight_mb", run.weight_mb},
@@ -27,6 +53,7 @@ std::string to_json(const edge::Reply& reply, const RunFigures& run) {
         {"wire", reply.time_s.wire},
         {"server", reply.time_s.server}}},
   };
+  if (privacy) object["privacy"] = to_json(*privacy);
   return object.dump();
 }
 
@@ -46,7 +73,17 @@ std::string summary(const edge::Reply& reply) {
                    static_cast<double>(reply.bytes_down) / tokens,
                    static_cast<unsigned long long>(reply.steps));
   }
+  if (reply.resumes > 0)
+    text += format("another server took over %llu times\n",
+                   static_cast<unsigned long long>(reply.resumes));
   return text;
+}
+
+std::string spent_text(const edge::PrivacyReport& report, double budget) {
+  std::string text = format("epsilon %.4g", report.spent.conversation_epsilon);
+  if (std::isfinite(budget)) text += format(" of %.4g", budget);
+  return text +
+         format(" for %llu rows", static_cast<unsigned long long>(report.spent.conversation_rows));
 }
 
 }  // namespace isthmus::tools

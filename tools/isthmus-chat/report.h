@@ -4,6 +4,7 @@
 #include <isthmus/edge/device.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace isthmus::tools {
@@ -17,9 +18,13 @@ struct RunFigures {
 };
 
 /// One JSON object on one line; every field is documented in this tool's README.
-[[nodiscard]] std::string to_json(const edge::Reply& reply, const RunFigures& run);
+[[nodiscard]] std::string to_json(const edge::Reply& reply, const RunFigures& run,
+                                  const std::optional<edge::PrivacyReport>& privacy);
 
 /// A few lines for people: speed, bytes per token, where the time went.
 [[nodiscard]] std::string summary(const edge::Reply& reply);
+
+/// "epsilon 61.2 of 100 for 37 rows": what the conversation has spent. \param budget infinite: none
+[[nodiscard]] std::string spent_text(const edge::PrivacyReport& report, double budget);
 
 }  // namespace isthmus::tools

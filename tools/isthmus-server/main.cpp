@@ -15,6 +15,7 @@
 #include <csignal>
 #include <optional>
 
+#include "common/calibration_flags.h"
 #include "common/command_line.h"
 #include "common/terminal.h"
 #include "event_log.h"
@@ -99,6 +100,8 @@ Status run(const ServerFlags& flags) {
                                        .ready = [&] { return log.started() && !stop_requested; }}));
   }
   ThreadPool pool(static_cast<size_t>(flags.threads));
+  server::ServerOptions limits = flags.limits;
+  ISTHMUS_ASSIGN(limits.calibrations, load_calibrations(flags.calibrations));
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
 
@@ -116,8 +119,8 @@ Status run(const ServerFlags& flags) {
       file->config().layer_count, flags.limits.quotas.max_sessions, flags.limits.max_tokens,
       seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6);
 
-  server::SessionHost host(*engine, flags.limits, clock, log);
-  ISTHMUS_TRY(server::serve(listener, host, flags.limits.drain_timeout, clock, stop_requested));
+  server::SessionHost host(*engine, limits, clock, log);
+  ISTHMUS_TRY(server::serve(listener, host, limits.drain_timeout, clock, stop_requested));
   spdlog::info(
       "event=stopped sessions={} dropped_messages={} cut_connections={} peak_resident_mb={:.0f}",
       host.session_count(), listener.dropped_messages(), listener.cut_connections(),

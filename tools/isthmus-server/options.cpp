@@ -3,6 +3,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "common/calibration_flags.h"
 #include "common/command_line.h"
 
 namespace isthmus::tools {
@@ -61,6 +62,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
   declare_storage(app, flags.engine, "--back-bits");
   declare_threads(app, flags.threads);
   declare_limits(app, flags);
+  declare_calibrations(app, flags.calibrations);
   app.add_option("--home", flags.home,
                  "folder of keys and allow-list instead of ~/.config/isthmus");
   app.add_option("--metrics", flags.metrics,

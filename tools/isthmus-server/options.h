@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "common/engine_flags.h"
 
@@ -29,6 +30,7 @@ struct ServerFlags {
   int64_t idle_timeout_s = 600;
   int64_t drain_timeout_s = 30;
   uint32_t kv_memory_mb = 4000;
+  std::vector<std::filesystem::path> calibrations;
   server::ServerOptions limits;
 };
 
