@@ -25,7 +25,7 @@ milliseconds left_until(Clock::TimePoint deadline, Clock::TimePoint now) {
 /// Whether another server, or a new session, can help.
 bool is_lost(ErrorCode code) {
   return code == ErrorCode::kServerLost || code == ErrorCode::kTimeout ||
-         code == ErrorCode::kUnknownSession;
+         code == ErrorCode::kUnknownSession || code == ErrorCode::kDraining;
 }
 
 /// The error in an answer that is a failure; nothing otherwise.

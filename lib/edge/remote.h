@@ -64,7 +64,7 @@ class Remote {
   Remote(std::vector<transport::ChannelOptions> servers, const SessionOptions& options,
          wire::Open open);
 
-  [[nodiscard]] size_t window() const { return 1; }
+  [[nodiscard]] size_t window() const { return opened_.max_in_flight; }
 
   /// Connects to a server and opens a session there.
   Result<wire::Opened> connect(size_t server, std::chrono::milliseconds timeout);
