@@ -7,6 +7,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -67,7 +68,7 @@ struct Client {
 
 const std::string kStory = [] {
   std::string text = "Continue this list of numbers as well as you can:";
-  for (int i = 0; i < 120; ++i) text += " " + std::to_string(i * i);
+  for (int i = 0; i < 120; ++i) text.append(" ").append(std::to_string(i * i));
   return text;
 }();
 
@@ -125,7 +126,7 @@ class Run {
     if (made && client_.noised) {
       client_.released_rows += made->released_rows;
       ISTHMUS_ASSIGN(const auto report, session.privacy());
-      client_.ledger_rows += report->spent.conversation_rows;
+      client_.ledger_rows += report.value().spent.conversation_rows;
     }
     return made;
   }
