@@ -43,6 +43,7 @@ bool SessionHost::run_batch() {
   const Clock::TimePoint start = clock_.now();
   Result<std::vector<Matrix>> outputs = engine_.forward(slices);
   const std::chrono::nanoseconds time = clock_.now() - start;
+  last_pass_ = time;
   admission_.note_speed(static_cast<int64_t>(rows), time);
   observer_.on_batch({.steps = pieces.size(), .rows = rows, .time = time});
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -57,6 +58,10 @@ bool SessionHost::run_batch() {
   return true;
 }
 
+std::chrono::nanoseconds SessionHost::worth_waiting() const {
+  return forecast_.worth_waiting(clock_.now(), last_pass_);
+}
+
 void SessionHost::finish(Session& session) {
   Result<Session::Finished> finished = guarded([&] { return session.finish(clock_); });
   if (!finished) return fail_head(session, finished.error());
@@ -66,6 +71,7 @@ void SessionHost::finish(Session& session) {
   answer(session.queue().head().ticket, finished->reply);
   session.queue().complete_head(std::move(finished->reply));
   advance(session);
+  if (session.queue().empty()) forecast_.answered(session.owner().lane, session.last_used);
 }
 
 void SessionHost::advance(Session& session) {
@@ -113,6 +119,7 @@ void SessionHost::end(Session& session, Event::Kind why) {
   drop_waiting(session, ended, ended);
   observer_.on_event({.kind = why, .session = session.open().session, .client = owner.key});
   admission_.release_session(owner.client, owner.kv_bytes);
+  forecast_.forget(owner.lane);
   lanes_.erase(owner.lane);
   sessions_.erase({owner.key, session.open().session});
 }

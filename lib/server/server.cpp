@@ -28,17 +28,21 @@ class Loop {
 
  private:
   Status round(milliseconds idle_poll) {
-    ISTHMUS_TRY(collect(host_.waiting_steps() > 0 ? milliseconds(0) : idle_poll));
+    ISTHMUS_TRY(collect(idle_poll));
     host_.run_batch();
     deliver();
     return {};
   }
 
-  Status collect(milliseconds timeout) {
+  /// Takes in what is here, and what is worth waiting for.
+  Status collect(milliseconds idle_poll) {
     for (int taken = 0; taken < kRequestsPerRound; ++taken) {
-      ISTHMUS_ASSIGN(std::optional<transport::Incoming> incoming, listener_.receive(timeout));
+      auto patience = taken == 0 ? idle_poll : milliseconds(0);  // answers may be ready by then
+      if (host_.waiting_steps() > 0) {
+        patience = std::chrono::ceil<milliseconds>(host_.worth_waiting());
+      }
+      ISTHMUS_ASSIGN(std::optional<transport::Incoming> incoming, listener_.receive(patience));
       if (!incoming) return {};
-      timeout = milliseconds(0);
       host_.receive(std::move(*incoming), clock_.now());
     }
     return {};

@@ -298,6 +298,7 @@ SessionHost::Handler::Outcome SessionHost::Handler::enqueue(const Request& reque
   } else {
     ISTHMUS_TRY(session->check(request));
   }
+  if (queue.empty()) host_.forecast_.arrived(session->owner().lane, ticket_.arrived);
   queue.push({request, std::move(payload_), ticket_});
   if (&queue.head() == &queue.back()) host_.advance(*session);
   return std::nullopt;

@@ -10,9 +10,11 @@
 #include <isthmus/engine/engine.h>
 #include <isthmus/scheduler/admission.h>
 #include <isthmus/scheduler/batch_scheduler.h>
+#include <isthmus/scheduler/return_forecast.h>
 #include <isthmus/server/observer.h>
 #include <isthmus/server/options.h>
 #include <isthmus/transport/channel.h>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -51,6 +53,9 @@ class SessionHost {
   /// One pass over the layers for all sessions that have something to compute. \returns whether
   /// there was anything.
   bool run_batch();
+
+  /// How long the next pass is worth putting off for requests that are probably on their way.
+  [[nodiscard]] std::chrono::nanoseconds worth_waiting() const;
 
   /// The answers that have become ready since the last call, those to one client in the order in
   /// which they became so.
@@ -93,6 +98,8 @@ class SessionHost {
   Observer& observer_;
   scheduler::Admission admission_;
   scheduler::BatchScheduler scheduler_;
+  scheduler::ReturnForecast forecast_;
+  std::chrono::nanoseconds last_pass_{0};
   bool draining_ = false;
   uint64_t next_lane_ = 1;
   uint64_t next_client_ = 1;

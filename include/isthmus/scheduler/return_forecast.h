@@ -1,0 +1,40 @@
+// Whether the next pass is worth putting off for sessions that were answered a moment ago.
+//
+// A session that decodes sends its next token as soon as it has the last one. Without a little
+// patience those that answer within a millisecond miss the pass that the first of them starts, and
+// the sessions fall apart into groups that take turns: two half passes in place of a whole one.
+//
+// Pure: ids and times in, a time out.
+#pragma once
+
+#include <isthmus/core/clock.h>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+
+namespace isthmus::scheduler {
+
+/// Not thread-safe.
+class ReturnForecast {
+ public:
+  /// A lane got an answer and has nothing else waiting.
+  void answered(uint64_t lane, Clock::TimePoint now);
+  /// Its next step came.
+  void arrived(uint64_t lane, Clock::TimePoint now);
+  void forget(uint64_t lane);
+
+  /// How long to wait for more at `now` when a pass takes `pass`: at most a quarter of it, and only
+  /// for lanes that usually come back in time. 0: nobody is worth it.
+  [[nodiscard]] std::chrono::nanoseconds worth_waiting(Clock::TimePoint now,
+                                                       std::chrono::nanoseconds pass) const;
+
+ private:
+  struct Lane {
+    std::optional<std::chrono::nanoseconds> usual;  // between answer and next step
+    std::optional<Clock::TimePoint> answered;       // while it is away
+  };
+  std::map<uint64_t, Lane> lanes_;
+};
+
+}  // namespace isthmus::scheduler

@@ -1,0 +1,42 @@
+#include <isthmus/scheduler/return_forecast.h>
+
+#include <algorithm>
+
+namespace isthmus::scheduler {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr int kMemory = 4;    // a new time counts one part in so many
+constexpr int kSlack = 2;     // times the usual; who is later is not waited for
+constexpr int kPatience = 4;  // a pass is put off by at most one part in so many of its time
+
+}  // namespace
+
+void ReturnForecast::answered(uint64_t lane, Clock::TimePoint now) {
+  lanes_[lane].answered = now;
+}
+
+void ReturnForecast::arrived(uint64_t lane, Clock::TimePoint now) {
+  Lane& known = lanes_[lane];
+  if (known.answered) {
+    const nanoseconds away = now - *known.answered;
+    known.usual = known.usual ? *known.usual + (away - *known.usual) / kMemory : away;
+  }
+  known.answered.reset();
+}
+
+void ReturnForecast::forget(uint64_t lane) {
+  lanes_.erase(lane);
+}
+
+nanoseconds ReturnForecast::worth_waiting(Clock::TimePoint now, nanoseconds pass) const {
+  nanoseconds wait{0};
+  for (const auto& [id, lane] : lanes_) {
+    if (!lane.answered || !lane.usual || *lane.usual * kSlack > pass / kPatience) continue;
+    wait = std::max<nanoseconds>(wait, *lane.answered + *lane.usual * kSlack - now);
+  }
+  return wait;
+}
+
+}  // namespace isthmus::scheduler
