@@ -45,6 +45,12 @@ model::Part part_for(const DeviceOptions& options, int32_t layer_count) {
 
 }  // namespace
 
+codec::CodecSpec default_codec() {
+  return {.quantizer = codec::Step{.step = 0.18F, .trellis = true},
+          .split = codec::Split{.threshold = 16},
+          .rans = true};
+}
+
 Status SessionOptions::validate() const {
   if (max_tokens < 1) {
     return fail(ErrorCode::kInvalidArgument,

@@ -24,6 +24,7 @@ struct Spent {
   TimeSplit time_s;
   uint64_t bytes_up = 0;
   uint64_t bytes_down = 0;
+  uint64_t boundary_bytes_up = 0;
   uint64_t steps = 0;
   uint64_t released_rows = 0;
   uint64_t resumes = 0;

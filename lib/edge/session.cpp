@@ -79,6 +79,7 @@ class Generation {
     const Spent spent = pipeline_.spent();
     reply_.bytes_up = spent.bytes_up - before_.bytes_up;
     reply_.bytes_down = spent.bytes_down - before_.bytes_down;
+    reply_.boundary_bytes_up = spent.boundary_bytes_up - before_.boundary_bytes_up;
     reply_.steps = spent.steps - before_.steps;
     reply_.released_rows = spent.released_rows - before_.released_rows;
     reply_.resumes = spent.resumes - before_.resumes;

@@ -42,7 +42,7 @@ Result<Codecs> make_codecs(const engine::Engine& engine, int32_t cut, const Sess
   };
   const bool noised = options.codec.mechanism() != nullptr;
   const codec::CodecSpec down =
-      options.codec_down.value_or(noised ? codec::CodecSpec{} : options.codec);
+      options.codec_down.value_or(noised ? default_codec() : options.codec);
   // A choice reads what the server sent and the ids of the reply: never the clean prompt.
   const bool frees_generated =
       !privacy::charges_generated_rows(static_cast<size_t>(cut), /*choice_reads_clean_text=*/false);
@@ -159,6 +159,7 @@ class SplitPipeline final : public Pipeline {
       step.reply_start = static_cast<uint32_t>(choice->reply_start);
       step.sampling = sampling_message(choice->sampling);
     }
+    spent_.boundary_bytes_up += payload.size();
     remote_->send(step, std::move(payload));
     return {};
   }

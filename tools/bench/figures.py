@@ -137,9 +137,10 @@ def main():
         measure("whole model, 2 threads", args, home, ["--threads", "2"], expected=whole)
         split = ["--threads", "1", "--cut", "3"]
         measure("cut 3, f32", args, home, [*split, "--codec", "f32"], args.model, expected=whole)
-        measure("cut 3, f16", args, home, split, args.model)
-        measure("cut 3, tail 30, f16", args, home, [*split, "--tail", "30"], args.model)
-        measure("cut 15, f16", args, home, ["--threads", "1", "--cut", "15"], args.model)
+        measure("cut 3, f16", args, home, [*split, "--codec", "f16"], args.model)
+        measure("cut 3, default codec", args, home, split, args.model)
+        measure("cut 3, tail 30, default codec", args, home, [*split, "--tail", "30"], args.model)
+        measure("cut 15, default codec", args, home, ["--threads", "1", "--cut", "15"], args.model)
         front, back = f"{home}/front.gguf", f"{home}/back.gguf"
         slicer = [f"{args.bin_dir}/isthmus-slice", "--model", args.model]
         subprocess.run([*slicer, "--layers", "0:3", "--embedding", "--output", front], check=True, stdout=subprocess.DEVNULL)

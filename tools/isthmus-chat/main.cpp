@@ -60,7 +60,7 @@ class Chat {
       std::printf("\n");
       std::fflush(stdout);
       const bool colour = is_terminal(stderr);
-      std::string lines = summary(reply);
+      std::string lines = summary(reply, figures_);
       if (privacy) lines += "told so far: " + spent_text(*privacy, budget()) + "\n";
       std::fprintf(stderr, "%s%s%s", colour ? "\033[2m" : "", lines.c_str(),
                    colour ? "\033[0m" : "");
@@ -140,6 +140,7 @@ Status run(const ChatFlags& flags) {
 
   RunFigures figures;
   figures.load_s = load_s;
+  figures.hidden_size = device->config().hidden_size;
   figures.weight_mb = static_cast<double>(device->engine_info().weight_bytes) / 1e6;
   Chat chat(session, flags, figures);
   const Status said = flags.prompt ? chat.say(*flags.prompt) : chat.converse();

@@ -80,9 +80,10 @@ void declare(CLI::App& app, ChatFlags& flags) {
                  "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans")
       ->check(spec_is_valid)
       ->capture_default_str();
-  app.add_option("--codec-down", flags.codec_down,
-                 "how they come back for a tail; as --codec when absent, or f16 if that has a "
-                 "mechanism")
+  app.add_option(
+         "--codec-down", flags.codec_down,
+         "how they come back for a tail; as --codec when absent, or its default if that has a "
+         "mechanism")
       ->check(spec_is_valid);
   app.add_option("--codec-clean", flags.codec_clean,
                  "at cut 0 behind a mechanism, how generated tokens cross: they are not noised")

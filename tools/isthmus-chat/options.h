@@ -27,9 +27,9 @@ struct ChatFlags {
   bool json = false;
   int threads = 0;
   EngineFlags engine;
-  std::string codec = "f16";
+  std::string codec = edge::default_codec().to_string();
   std::string codec_down;  // empty: as codec, or f16
-  std::string codec_clean = "f16";
+  std::string codec_clean = edge::default_codec().to_string();
   std::vector<std::filesystem::path> calibrations;
   std::optional<double> budget;         // epsilon of the conversation
   std::optional<double> period_budget;  // of 30 days

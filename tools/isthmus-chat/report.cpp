@@ -40,6 +40,7 @@ std::string to_json(const edge::Reply& reply, const RunFigures& run,
       {"tokens_per_s", reply.tokens_per_s},
       {"bytes_up", reply.bytes_up},
       {"bytes_down", reply.bytes_down},
+      {"boundary_bytes_up", reply.boundary_bytes_up},
       {"steps", reply.steps},
       {"released_rows", reply.released_rows},
       {"resumes", reply.resumes},
@@ -57,7 +58,7 @@ std::string to_json(const edge::Reply& reply, const RunFigures& run,
   return object.dump();
 }
 
-std::string summary(const edge::Reply& reply) {
+std::string summary(const edge::Reply& reply, const RunFigures& run) {
   const size_t prompt = reply.prompt_token_ids.size();
   const size_t generated = reply.token_ids.size();
   std::string text =
@@ -72,6 +73,12 @@ std::string summary(const edge::Reply& reply) {
                    static_cast<double>(reply.bytes_up) / tokens,
                    static_cast<double>(reply.bytes_down) / tokens,
                    static_cast<unsigned long long>(reply.steps));
+    // The last token of a reply has not gone up yet.
+    const double rows = tokens - 1;
+    const double boundary = static_cast<double>(reply.boundary_bytes_up) / rows;
+    const double raw = 2.0 * run.hidden_size;
+    text += format("boundary: %.0f bytes per token; as 16-bit numbers %.0f, %.1f times as many\n",
+                   boundary, raw, raw / boundary);
   }
   if (reply.resumes > 0)
     text += format("another server took over %llu times\n",

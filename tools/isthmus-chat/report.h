@@ -13,6 +13,7 @@ namespace isthmus::tools {
 struct RunFigures {
   uint64_t seed = 0;
   double load_s = 0;
+  int32_t hidden_size = 0;
   double weight_mb = 0;  ///< of the layers that run here, packed
   double peak_resident_mb = 0;
 };
@@ -22,7 +23,7 @@ struct RunFigures {
                                   const std::optional<edge::PrivacyReport>& privacy);
 
 /// A few lines for people: speed, bytes per token, where the time went.
-[[nodiscard]] std::string summary(const edge::Reply& reply);
+[[nodiscard]] std::string summary(const edge::Reply& reply, const RunFigures& run);
 
 /// "epsilon 61.2 of 100 for 37 rows": what the conversation has spent. \param budget infinite: none
 [[nodiscard]] std::string spent_text(const edge::PrivacyReport& report, double budget);

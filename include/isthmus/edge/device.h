@@ -52,6 +52,10 @@ struct DeviceOptions {
   engine::Progress progress;  ///< told how much is loaded; may be empty
 };
 
+/// What a session's codec is unless told otherwise: about 3.3 bits a coordinate without any data,
+/// for less than 1 % of perplexity (lib/codec/README.md has the figures).
+[[nodiscard]] codec::CodecSpec default_codec();
+
 /// How a session is held with a server. Ignored (but for max_tokens) when the whole model runs on
 /// the device.
 struct SessionOptions {
@@ -64,14 +68,15 @@ struct SessionOptions {
   std::optional<transport::KeyPair> keys;
   bool allow_plaintext = false;  ///< accept a connection string without a key
   int32_t max_tokens = 2048;     ///< context asked for; the server may grant less
-  codec::CodecSpec codec;        ///< how boundary rows are written on their way to the server
-  /// How they come back for a tail; no mechanism. Nothing: as they went, or f16 if that has a
-  /// mechanism.
+  /// How boundary rows are written on their way to the server.
+  codec::CodecSpec codec = default_codec();
+  /// How they come back for a tail; no mechanism. Nothing: as they went, or by default if that has
+  /// a mechanism.
   std::optional<codec::CodecSpec> codec_down;
   /// At cut 0 behind a mechanism, how rows of generated tokens go up: the server knows these
   /// tokens, so they are neither noised nor charged (privacy::charges_generated_rows). No
   /// mechanism.
-  codec::CodecSpec codec_clean;
+  codec::CodecSpec codec_clean = default_codec();
   /// Where releases are charged; needed when `codec` has a mechanism, else ignored.
   std::shared_ptr<privacy::Ledger> ledger;
   /// Those that the codecs name; the server must have them too.
@@ -130,9 +135,10 @@ struct Reply {
       0;  ///< generated tokens after the first, per second; 0 when there is only one
   uint64_t bytes_up = 0;  ///< all message frames, encryption and TCP not counted
   uint64_t bytes_down = 0;
-  uint64_t steps = 0;          ///< requests to the server
-  uint64_t released_rows = 0;  ///< rows noised by a mechanism, charged, and sent
-  uint64_t resumes = 0;        ///< how often another session had to take over
+  uint64_t boundary_bytes_up = 0;  ///< of those up, the encoded rows
+  uint64_t steps = 0;              ///< requests to the server
+  uint64_t released_rows = 0;      ///< rows noised by a mechanism, charged, and sent
+  uint64_t resumes = 0;            ///< how often another session had to take over
   TimeSplit time_s;
 };
 
