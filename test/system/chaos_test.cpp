@@ -89,7 +89,7 @@ class Run {
     options_.keys = transport::generate_keys();
     options_.max_tokens = 1024;
     options_.reconnect_timeout = milliseconds(500);
-    options_.resume_timeout = std::chrono::seconds(60);
+    options_.resume_timeout = std::chrono::minutes(5);
     if (!client.noised) return;
     options_.codec = value_of(codec::CodecSpec::parse("rotate|clip:max=2|binomial:8:mu=2000|rans"));
     options_.ledger = value_of(privacy::Ledger::open({.file = folder_.path() / "ledger"}));
@@ -172,7 +172,7 @@ TEST_CASE("every reply survives the deaths of its servers", "[system][chaos]") {
   };
   int in_prompt = 0;
   for (int kill = 0; kill < kills; ++kill) {
-    std::this_thread::sleep_for(milliseconds(200 + random() % 1000));
+    std::this_thread::sleep_for(milliseconds(500 + random() % 2000));
     // At least a third of them while a prompt is on its way.
     for (int waited = 0; kill % 3 == 0 && !someone_in_prompt() && waited < 2000; ++waited)
       std::this_thread::sleep_for(milliseconds(2));
