@@ -12,7 +12,7 @@ constexpr double kMostSeconds = 86'400;
 
 void declare_load(CLI::App& app, LoadFlags& flags) {
   app.add_option("--devices", flags.devices, "simulated devices, each with a connection of its own")
-      ->check(CLI::Range(1, 4096))
+      ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   app.add_option("--rate", flags.rate,
                  "requests a second, at random times (Poisson); 0: every device asks again as soon "
@@ -83,6 +83,9 @@ void check(const LoadFlags& flags) {
   }
   if (flags.warm_up_s >= flags.duration_s) {
     throw CLI::ValidationError("--warm-up leaves nothing of --duration");
+  }
+  if (flags.devices + flags.intruder_tokens == 0) {
+    throw CLI::ValidationError("--devices is 0, and there is no intruder either");
   }
   if (flags.cuts.empty() || *std::min_element(flags.cuts.begin(), flags.cuts.end()) < 0) {
     throw CLI::ValidationError("--cuts must be layer indices");
