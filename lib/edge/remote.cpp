@@ -110,6 +110,8 @@ Result<std::unique_ptr<Remote>> Remote::open(std::vector<transport::ChannelOptio
     opened = remote->connect(next, remote->connect_timeout_);
   if (!opened) return propagate(std::move(opened));
   remote->opened_ = std::move(*opened);
+  // Whoever takes over is to grant just as much: the device's caches have this size.
+  remote->open_.max_tokens = remote->opened_.max_tokens;
   return remote;
 }
 

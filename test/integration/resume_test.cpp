@@ -145,6 +145,27 @@ TEST_CASE("a session that cannot be resumed says why and keeps what was made",
   CHECK(session.unfinished().token_ids.size() >= 5);
 }
 
+TEST_CASE("a session keeps its size on a server that would grant more", "[integration][resume]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  server::ServerOptions limits;
+  limits.max_tokens = 60;
+  auto small = std::make_unique<InProcessServer>(model.path(), limits);
+  const InProcessServer large(model.path());
+  edge::Session session =
+      value_of(device.open_session(resuming(small->address(), {large.address()})));
+  int pieces = 0;
+  const edge::Reply reply =
+      value_of(session.say("some words", sampled(1000), [&](std::string_view) {
+        if (++pieces == 5) small.reset();
+        return true;
+      }));
+  CHECK(reply.resumes == 1);
+  CHECK(reply.finish_reason == edge::FinishReason::kContextFull);
+  CHECK(session.length() == 60);
+  CHECK(session.capacity() == 60);
+}
+
 TEST_CASE("a server that grants less than the session has does not take it over",
           "[integration][resume]") {
   const TinyFolder model;
