@@ -1,8 +1,7 @@
 #include <isthmus/audit/attack.h>
 
-#include <Eigen/Cholesky>
-#include <Eigen/Core>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -12,32 +11,31 @@
 #include <string>
 #include <utility>
 
+#include "eigen_views.h"
+
 namespace isthmus::audit {
 namespace {
 
-using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using RowsMap = Eigen::Map<const Rows>;
+// The embeddings among which likelihoods are compared.
+constexpr size_t kShortlist = 256;
+// Rows whose scores are held by one thread.
+constexpr size_t kBlock = 32;
 
-RowsMap as_eigen(MatrixView<const float> m) {
-  return {m.data(), static_cast<Eigen::Index>(m.rows()), static_cast<Eigen::Index>(m.cols())};
-}
-
-Guesses best_of(std::span<const float> scores) {
-  std::array<float, std::tuple_size_v<Guesses>> best;
-  best.fill(-std::numeric_limits<float>::infinity());
-  Guesses ids{};
+/// The largest of `scores`, at most `count`, best first; smaller ids first among equals.
+Candidates best_of(std::span<const float> scores, size_t count) {
+  Candidates best;
+  best.reserve(count + 1);
   for (size_t id = 0; id < scores.size(); ++id) {
-    if (!(scores[id] > best.back())) continue;
-    size_t place = best.size() - 1;
-    for (; place > 0 && scores[id] > best[place - 1]; --place) {
-      best[place] = best[place - 1];
-      ids[place] = ids[place - 1];
-    }
-    best[place] = scores[id];
-    ids[place] = static_cast<int32_t>(id);
+    if (best.size() == count && !(scores[id] > best.back().score)) continue;
+    const auto place = std::ranges::find_if(
+        best, [&](const Candidate& other) { return scores[id] > other.score; });
+    best.insert(place, {static_cast<int32_t>(id), scores[id]});
+    if (best.size() > count) best.pop_back();
   }
-  return ids;
+  return best;
 }
+
+constexpr size_t kGuesses = 5;
 
 Interval wilson(size_t hits, size_t count) {
   constexpr double kQuantile = 1.96;
@@ -50,152 +48,123 @@ Interval wilson(size_t hits, size_t count) {
   return {std::max(center - half, 0.0), std::min(center + half, 1.0)};
 }
 
-/// Least squares with a penalty, over standardised inputs and a constant.
-struct Fit {
-  Eigen::MatrixXf gram;     // [D, D]
-  Eigen::MatrixXf product;  // [D, D of the embeddings]
-
-  Fit(const Rows& inputs, const Rows& targets)
-      : gram(inputs.transpose() * inputs), product(inputs.transpose() * targets) {}
-
-  // The penalty is relative to the mean of the Gram matrix's diagonal.
-  Eigen::MatrixXf weights(float penalty) const {
-    Eigen::MatrixXf ridge = gram;
-    ridge.diagonal().array() += penalty * gram.diagonal().mean() + 1e-6F;
-    return ridge.ldlt().solve(product);
+/// Embeddings as a mechanism's clip leaves them, but for a transform's effect on single
+/// coordinates: good enough to find the nearest ones.
+Matrix clipped(MatrixView<const float> embeddings, const privacy::Clip& clip, bool coordinates) {
+  Matrix result(embeddings.rows(), embeddings.cols());
+  std::ranges::copy(embeddings.values(), result.data());
+  for (size_t r = 0; r < result.rows(); ++r) {
+    Row row(result.row(r).data(), static_cast<Eigen::Index>(result.cols()));
+    const double norm = row.stableNorm();
+    if (norm > clip.norm_l2) row *= static_cast<float>(clip.norm_l2 / norm);
+    if (coordinates && std::isfinite(clip.coordinate)) {
+      const auto most = static_cast<float>(clip.coordinate);
+      row = row.cwiseMin(most).cwiseMax(-most);
+    }
   }
-};
+  return result;
+}
+
+/// For each row, `count` columns of rows * table^T + offsets.
+std::vector<Candidates> best_products(MatrixView<const float> rows, MatrixView<const float> table,
+                                      const Eigen::RowVectorXf& offsets, size_t count,
+                                      ThreadPool& pool) {
+  if (rows.cols() != table.cols()) {
+    throw std::invalid_argument("audit: neighbours of rows in a table of another width");
+  }
+  std::vector<Candidates> result(rows.rows());
+  pool.parallel_for(rows.rows(), kBlock, [&](size_t begin, size_t end) {
+    for (size_t first = begin; first < end; first += kBlock) {
+      const size_t block = std::min(kBlock, end - first);
+      Rows scores = as_eigen(rows.middle_rows(first, block)) * as_eigen(table).transpose();
+      scores.rowwise() += offsets;
+      for (size_t r = 0; r < block; ++r) {
+        result[first + r] =
+            best_of({scores.row(static_cast<Eigen::Index>(r)).data(), table.rows()}, count);
+      }
+    }
+  });
+  return result;
+}
 
 }  // namespace
 
-Result<Release> release(const SplitModel& model, const TextWindows& text,
+Result<Release> release(MatrixView<const float> rows, std::span<const int32_t> tokens,
                         const codec::BoundaryCodec& codec) {
-  Release released{.tokens = text.tokens};
-  ISTHMUS_ASSIGN(released.rows, boundary_rows(model, text));
-  for (size_t r = 0; r < released.rows.rows(); ++r) {
-    const MatrixView<float> row = released.rows.view().middle_rows(r, 1);
-    ISTHMUS_ASSIGN(const auto message, codec.encode(row));
-    ISTHMUS_TRY(codec.decode_into(message, row));
+  Release released{.rows = Matrix(rows.rows(), rows.cols()),
+                   .tokens = {tokens.begin(), tokens.end()}};
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    ISTHMUS_ASSIGN(auto message, codec.encode(rows.middle_rows(r, 1)));
+    ISTHMUS_TRY(codec.decode_into(message, released.rows.view().middle_rows(r, 1)));
+    released.messages.push_back(std::move(message));
   }
   return released;
 }
 
-Result<Matrix> unit_embeddings(engine::Engine& engine) {
+Result<Matrix> embedding_table(engine::Engine& engine) {
   std::vector<int32_t> ids(static_cast<size_t>(engine.config().vocab_size));
   std::iota(ids.begin(), ids.end(), 0);
-  ISTHMUS_ASSIGN(Matrix table, boundary_rows({&engine, &engine, 0}, ids));
-  for (size_t r = 0; r < table.rows(); ++r) {
-    Eigen::Map<Eigen::VectorXf> row(table.row(r).data(), static_cast<Eigen::Index>(table.cols()));
-    row.stableNormalize();
-  }
-  return table;
+  return boundary_rows({&engine, &engine, 0}, ids);
 }
 
-Guesses commonest(std::span<const int32_t> tokens) {
-  std::map<int32_t, size_t> counts;
+Matrix unit_rows(Matrix rows) {
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    Row(rows.row(r).data(), static_cast<Eigen::Index>(rows.cols())).stableNormalize();
+  }
+  return rows;
+}
+
+Candidates commonest(std::span<const int32_t> tokens) {
+  std::map<int32_t, float> counts;
   for (const int32_t token : tokens) ++counts[token];
-  std::vector<std::pair<int32_t, size_t>> sorted(counts.begin(), counts.end());
-  std::ranges::stable_sort(sorted, std::greater<>(), &std::pair<int32_t, size_t>::second);
-  Guesses guesses{};
-  if (sorted.size() < guesses.size()) {
-    throw std::invalid_argument("audit: a text of " + std::to_string(sorted.size()) +
-                                " different tokens has no five commonest");
-  }
-  for (size_t i = 0; i < guesses.size(); ++i) guesses[i] = sorted[i].first;
-  return guesses;
+  Candidates sorted;
+  for (const auto& [token, count] : counts) sorted.push_back({token, count});
+  std::ranges::stable_sort(sorted, std::greater<>(), &Candidate::score);
+  sorted.resize(std::min(sorted.size(), kGuesses));
+  return sorted;
 }
 
-std::vector<Guesses> nearest_neighbors(MatrixView<const float> rows,
-                                       MatrixView<const float> embeddings, ThreadPool& pool) {
-  if (rows.cols() != embeddings.cols() || embeddings.rows() < std::tuple_size_v<Guesses>) {
-    throw std::invalid_argument("audit: neighbours of rows in a table of another shape");
+std::vector<Candidates> nearest_neighbors(MatrixView<const float> rows,
+                                          MatrixView<const float> embeddings, size_t count,
+                                          ThreadPool& pool) {
+  const auto none = Eigen::RowVectorXf::Zero(static_cast<Eigen::Index>(embeddings.rows()));
+  return best_products(rows, embeddings, none, count, pool);
+}
+
+Result<std::vector<Candidates>> most_likely(const Release& release,
+                                            const codec::BoundaryCodec& codec,
+                                            MatrixView<const float> embeddings, size_t count,
+                                            ThreadPool& pool) {
+  if (codec.mechanism() == nullptr) {
+    return fail(ErrorCode::kInvalidArgument, "audit: '" + codec.spec().to_string() +
+                                                 "' has no mechanism whose noise could be known");
   }
-  constexpr size_t kBlock = 32;  // rows whose scores are held by one thread
-  std::vector<Guesses> guesses(rows.rows());
-  pool.parallel_for(rows.rows(), kBlock, [&](size_t begin, size_t end) {
-    for (size_t first = begin; first < end; first += kBlock) {
-      const size_t count = std::min(kBlock, end - first);
-      const Rows scores =
-          as_eigen(rows.middle_rows(first, count)) * as_eigen(embeddings).transpose();
-      for (size_t r = 0; r < count; ++r) {
-        guesses[first + r] =
-            best_of({scores.row(static_cast<Eigen::Index>(r)).data(), embeddings.rows()});
-      }
+  const bool plain = std::holds_alternative<std::monostate>(codec.spec().transform);
+  const Matrix near = clipped(embeddings, codec.mechanism()->clip(), plain);
+  // |z - x|^2 = |z|^2 - 2 (z x - |x|^2 / 2).
+  const Eigen::RowVectorXf offsets =
+      -0.5F * as_eigen(near.view()).rowwise().squaredNorm().transpose();
+  auto result = best_products(release.rows.view(), near.view(), offsets, kShortlist, pool);
+  for (size_t r = 0; r < result.size(); ++r) {
+    Candidates& candidates = result[r];
+    Matrix rows(candidates.size(), embeddings.cols());
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      std::ranges::copy(embeddings.row(static_cast<size_t>(candidates[i].token)),
+                        rows.row(i).data());
     }
-  });
-  return guesses;
-}
-
-struct RidgeInverter::Impl {
-  Eigen::RowVectorXf mean;     // of the inputs
-  Eigen::RowVectorXf scale;    // one over their standard deviation
-  Eigen::RowVectorXf average;  // of the targets
-  Eigen::MatrixXf weights;
-
-  Rows standardized(MatrixView<const float> rows) const {
-    return ((as_eigen(rows).rowwise() - mean).array().rowwise() * scale.array()).matrix();
+    ISTHMUS_ASSIGN(const std::vector<double> logs,
+                   codec.log_likelihoods(release.messages[r], rows.view()));
+    // Relative to the likeliest, which float can hold.
+    const double largest = *std::ranges::max_element(logs);
+    for (size_t i = 0; i < logs.size(); ++i)
+      candidates[i].score = static_cast<float>(logs[i] - largest);
+    std::ranges::stable_sort(candidates, std::greater<>(), &Candidate::score);
+    candidates.resize(std::min(candidates.size(), count));
   }
-};
-
-RidgeInverter::RidgeInverter(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
-RidgeInverter::RidgeInverter(RidgeInverter&&) noexcept = default;
-RidgeInverter& RidgeInverter::operator=(RidgeInverter&&) noexcept = default;
-RidgeInverter::~RidgeInverter() = default;
-
-Result<RidgeInverter> RidgeInverter::fit(const Release& train, MatrixView<const float> embeddings) {
-  const auto count = static_cast<Eigen::Index>(train.tokens.size());
-  if (count < 10 || train.rows.rows() != train.tokens.size()) {
-    return fail(ErrorCode::kInvalidArgument,
-                "audit: an inverter is fitted to " + std::to_string(train.rows.rows()) +
-                    " rows of " + std::to_string(count) + " tokens, it needs 10 of each");
-  }
-  Rows targets(count, static_cast<Eigen::Index>(embeddings.cols()));
-  for (Eigen::Index r = 0; r < count; ++r) {
-    const int32_t token = train.tokens[static_cast<size_t>(r)];
-    if (token < 0 || static_cast<size_t>(token) >= embeddings.rows()) {
-      return fail(ErrorCode::kInvalidArgument, "audit: token " + std::to_string(token) +
-                                                   " is in no table of " +
-                                                   std::to_string(embeddings.rows()));
-    }
-    targets.row(r) = as_eigen(embeddings).row(token);
-  }
-  auto impl = std::make_unique<Impl>();
-  const RowsMap rows = as_eigen(train.rows.view());
-  impl->mean = rows.colwise().mean();
-  const Rows centered = rows.rowwise() - impl->mean;
-  impl->scale = (centered.colwise().squaredNorm() / static_cast<float>(count))
-                    .cwiseSqrt()
-                    .cwiseMax(std::numeric_limits<float>::min())
-                    .cwiseInverse();
-  impl->average = targets.colwise().mean();
-  targets.rowwise() -= impl->average;
-  const Rows inputs = impl->standardized(train.rows.view());
-
-  const Eigen::Index fitted = count - count / 5;
-  const Fit part(inputs.topRows(fitted), targets.topRows(fitted));
-  float chosen = 0;
-  float least = std::numeric_limits<float>::infinity();
-  for (const float penalty : {1e-4F, 1e-3F, 1e-2F, 1e-1F, 1.0F, 10.0F}) {
-    const float error = (inputs.bottomRows(count - fitted) * part.weights(penalty) -
-                         targets.bottomRows(count - fitted))
-                            .squaredNorm();
-    if (!(error < least)) continue;
-    least = error;
-    chosen = penalty;
-  }
-  impl->weights = Fit(inputs, targets).weights(chosen);
-  return RidgeInverter(std::move(impl));
-}
-
-Matrix RidgeInverter::invert(MatrixView<const float> rows) const {
-  Matrix result(rows.rows(), static_cast<size_t>(impl_->weights.cols()));
-  Eigen::Map<Rows>(result.data(), static_cast<Eigen::Index>(result.rows()),
-                   static_cast<Eigen::Index>(result.cols())) =
-      (impl_->standardized(rows) * impl_->weights).rowwise() + impl_->average;
   return result;
 }
 
-Recovery judge(std::span<const Guesses> guesses, std::span<const int32_t> tokens) {
+Recovery judge(std::span<const Candidates> guesses, std::span<const int32_t> tokens) {
   if (guesses.size() != tokens.size() || tokens.empty()) {
     throw std::invalid_argument("audit: " + std::to_string(guesses.size()) + " guesses for " +
                                 std::to_string(tokens.size()) + " tokens");
@@ -205,9 +174,11 @@ Recovery judge(std::span<const Guesses> guesses, std::span<const int32_t> tokens
   size_t run = 0;
   size_t whole = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const bool hit = guesses[i].front() == tokens[i];
+    const auto named = std::span(guesses[i]).first(std::min(guesses[i].size(), kGuesses));
+    const auto found = std::ranges::find(named, tokens[i], &Candidate::token);
+    const bool hit = !named.empty() && found == named.begin();
     first += hit ? 1 : 0;
-    among += std::ranges::find(guesses[i], tokens[i]) != guesses[i].end() ? 1 : 0;
+    among += found != named.end() ? 1 : 0;
     run = i % Recovery::kSequence == 0 ? 0 : run;
     run += hit ? 1 : 0;
     whole += run == Recovery::kSequence ? 1 : 0;

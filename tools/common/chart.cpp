@@ -60,11 +60,18 @@ class Axes {
   static constexpr double kMargin = 1.1;  // of the x axis beside the outermost points
 
  public:
-  explicit Axes(const Chart& chart) : floor_(chart.floor), ceiling_(chart.floor * 10) {
+  explicit Axes(const Chart& chart)
+      : linear_(chart.linear), floor_(chart.floor), ceiling_(chart.floor * 10) {
     for (const ChartPoint& point : chart.points) {
       left_ = std::min(left_, point.x);
       right_ = std::max(right_, point.x);
       ceiling_ = std::max({ceiling_, point.y, point.high});
+    }
+    if (linear_) {
+      const double margin = std::max((right_ - left_) * (kMargin - 1) / 2, 0.5);
+      left_ -= margin;
+      right_ += margin;
+      return;
     }
     left_ /= kMargin;
     right_ *= kMargin;
@@ -72,15 +79,34 @@ class Axes {
   }
 
   double x(double value) const {
+    if (linear_) return kLeft + kWidth * (value - left_) / (right_ - left_);
     return kLeft + kWidth * std::log(value / left_) / std::log(right_ / left_);
   }
   double y(double value) const {
+    if (linear_) return kTop + kHeight * (1 - value / 100);
     const double share = std::log(std::max(value, floor_) / floor_) / std::log(ceiling_ / floor_);
     return kTop + kHeight * (1 - share);
   }
-  bool below(double value) const { return value < floor_; }
+  bool below(double value) const { return !linear_ && value < floor_; }
 
-  std::string grid() const {
+  std::string grid() const { return linear_ ? linear_grid() : logarithmic_grid(); }
+
+ private:
+  std::string linear_grid() const {
+    std::string svg;
+    const double step = right_ - left_ > 12 ? 5 : 1;
+    for (double tick = std::ceil(left_ / step) * step; tick <= right_; tick += step) {
+      svg += line(x(tick), kTop, x(tick), kTop + kHeight, "#efefef");
+      svg += label(x(tick), kTop + kHeight + 18, format("%g", tick), "text-anchor=\"middle\"");
+    }
+    for (int tick = 0; tick <= 100; tick += 10) {
+      svg += line(kLeft, y(tick), kLeft + kWidth, y(tick), tick % 50 == 0 ? "#c8c8c8" : "#efefef");
+      svg += label(kLeft - 6, y(tick) + 4, format("%d", tick), "text-anchor=\"end\"");
+    }
+    return svg;
+  }
+
+  std::string logarithmic_grid() const {
     std::string svg;
     for (double power = std::exp2(std::floor(std::log2(left_))); power <= right_; power *= 2) {
       for (const double tick : {power, 1.5 * power}) {
@@ -101,7 +127,7 @@ class Axes {
     return svg;
   }
 
- private:
+  bool linear_;
   double floor_;
   double ceiling_;
   double left_ = std::numeric_limits<double>::infinity();

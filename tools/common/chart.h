@@ -16,13 +16,14 @@ struct ChartPoint {
   double high = 0;     ///< to here, where it is above `low`
 };
 
-/// Points over a linear x axis and a logarithmic y axis. What is below `floor` is drawn on it,
-/// hollow.
+/// Points over logarithmic axes, or over linear ones from 0 to 100 (y) and from the least to the
+/// largest x. What is below `floor` on a logarithmic axis is drawn on it, hollow.
 struct Chart {
   std::string title;
   std::string x_label;
   std::string y_label;
-  double floor = 1e-3;  ///< lowest y shown; above 0
+  bool linear = false;
+  double floor = 1e-3;  ///< lowest y shown; above 0; logarithmic only
   std::vector<std::string> series;
   std::vector<ChartPoint> points;
   std::vector<std::string> notes;  ///< lines of text under the legend

@@ -13,4 +13,12 @@ Result<std::string> read_text(const std::filesystem::path& path) {
   return text;
 }
 
+Status write_text(const std::filesystem::path& path, const std::string& text) {
+  if (path.empty()) return {};
+  std::ofstream file(path, std::ios::binary);
+  file << text << std::flush;
+  if (file) return {};
+  return fail(ErrorCode::kIo, "text: cannot write '" + path.string() + "'");
+}
+
 }  // namespace isthmus::tools

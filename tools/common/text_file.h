@@ -1,4 +1,4 @@
-// Text that a tool is told to read.
+// Text that a tool is told to read or to write.
 #pragma once
 
 #include <isthmus/core/error.h>
@@ -10,5 +10,8 @@ namespace isthmus::tools {
 
 /// All bytes of a file. \returns kNotFound, kIo.
 [[nodiscard]] Result<std::string> read_text(const std::filesystem::path& path);
+
+/// Writes a file, over one that is there; nothing for an empty path. \returns kIo.
+[[nodiscard]] Status write_text(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace isthmus::tools

@@ -8,6 +8,7 @@
 #include "common/command_line.h"
 #include "common/engine_flags.h"
 #include "common/terminal.h"
+#include "common/text_file.h"
 #include "report.h"
 #include "run.h"
 
@@ -31,6 +32,13 @@ void declare(CLI::App& app, AuditFlags& flags) {
   app.add_option("--window", flags.window, "tokens read together, each window from position 0")
       ->check(CLI::Range(size_t{2}, size_t{1} << 20))
       ->capture_default_str();
+  app.add_option("--match-tokens", flags.match_tokens,
+                 "how many of the first window exhaustive causal matching reads; each costs a run "
+                 "of the front on the whole vocabulary")
+      ->capture_default_str();
+  app.add_option("--beam", flags.beam, "readings kept by attackers who know the language")
+      ->check(CLI::Range(size_t{1}, size_t{64}))
+      ->capture_default_str();
   app.add_option("--cuts", flags.cuts, "layers of the front, separated by commas")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber)
@@ -42,11 +50,13 @@ void declare(CLI::App& app, AuditFlags& flags) {
       ->capture_default_str();
   declare_precision(app, flags.engine);
   declare_threads(app, flags.threads);
+  app.add_option("--html", flags.html, "file to write a page with charts to");
   app.add_flag("--json", flags.json, "print a list with an object for each attack");
 }
 
 Status run(const AuditFlags& flags) {
   ISTHMUS_ASSIGN(const AuditResult result, run_audit(flags));
+  ISTHMUS_TRY(write_text(flags.html, to_html(result)));
   std::fputs((flags.json ? to_json(result) : to_text(result)).c_str(), stdout);
   return check_output();
 }

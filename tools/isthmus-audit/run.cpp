@@ -1,5 +1,7 @@
 #include "run.h"
 
+#include <isthmus/audit/inverter.h>
+#include <isthmus/audit/sequence_attack.h>
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/random.h>
 #include <isthmus/core/thread_pool.h>
@@ -8,6 +10,7 @@
 #include <isthmus/text/tokenizer.h>
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <memory>
 
@@ -17,10 +20,16 @@
 namespace isthmus::tools {
 namespace {
 
-using audit::Guesses;
+using audit::Candidates;
+
+// Tokens that an attack leaves open until it has heard the language model.
+constexpr size_t kOpen = 64;
+// Windows of the training text, at most, that tell how much to believe an attack beside the model.
+constexpr size_t kMostTuning = 2;
 
 struct Texts {
   audit::TextWindows train;
+  audit::TextWindows tuning;  // the end of the training text, which no attacker is fitted to
   audit::TextWindows test;
 };
 
@@ -34,6 +43,11 @@ Result<Texts> read_texts(const AuditFlags& flags, const model::ModelFile& file) 
   Texts texts;
   ISTHMUS_ASSIGN(texts.train, read(flags.train_text, flags.train_tokens));
   ISTHMUS_ASSIGN(texts.test, read(flags.test_text, flags.test_tokens));
+  std::vector<int32_t>& train = texts.train.tokens;
+  const size_t tuning = std::clamp(texts.train.count() / 5, size_t{1}, kMostTuning) * flags.window;
+  texts.tuning = {.tokens = {train.end() - static_cast<std::ptrdiff_t>(tuning), train.end()},
+                  .window = flags.window};
+  train.resize(train.size() - tuning);
   return texts;
 }
 
@@ -45,39 +59,141 @@ std::optional<Promise> promise_of(const codec::BoundaryCodec& codec, size_t prom
                  .delta = statement.delta};
 }
 
-/// Attacks one setting after the other with the same public model.
+/// The texts' boundary rows at one cut, the same for every spec.
+struct Boundaries {
+  Matrix train;
+  Matrix tuning;
+  Matrix test;
+};
+
+/// The texts as one codec releases them.
+struct Releases {
+  audit::Release train;
+  audit::Release tuning;
+  audit::Release test;
+};
+
+/// What one attacker makes of the texts that it may not, and may, know.
+struct Evidence {
+  std::vector<Candidates> tuning;
+  std::vector<Candidates> test;
+};
+
+/// Attacks settings with the same public model.
 class Attacks {
  public:
-  Attacks(const Texts& texts, const Matrix& embeddings, ThreadPool& pool)
-      : texts_(texts), embeddings_(embeddings), pool_(pool) {}
+  /// \returns the errors of running the model.
+  static Result<Attacks> prepare(const AuditFlags& flags, const Texts& texts,
+                                 engine::Engine& engine, ThreadPool& pool) {
+    Attacks attacks(flags, texts, engine, pool);
+    ISTHMUS_ASSIGN(attacks.table_, audit::embedding_table(engine));
+    attacks.directions_ = audit::unit_rows(attacks.table_);
+    ISTHMUS_ASSIGN(attacks.predicted_, audit::predict_from_context(engine, texts.test));
+    return attacks;
+  }
 
-  Result<std::vector<AttackResult>> on(const audit::SplitModel& model,
-                                       const codec::BoundaryCodec& codec) {
-    ISTHMUS_ASSIGN(const audit::Release train, audit::release(model, texts_.train, codec));
-    ISTHMUS_ASSIGN(const audit::Release test, audit::release(model, texts_.test, codec));
-    ISTHMUS_ASSIGN(const auto inverter, audit::RidgeInverter::fit(train, embeddings_.view()));
+  Result<Boundaries> boundaries(int32_t cut) const {
+    const audit::SplitModel model{&engine_, nullptr, cut};
+    Boundaries result;
+    ISTHMUS_ASSIGN(result.train, audit::boundary_rows(model, texts_.train));
+    ISTHMUS_ASSIGN(result.tuning, audit::boundary_rows(model, texts_.tuning));
+    ISTHMUS_ASSIGN(result.test, audit::boundary_rows(model, texts_.test));
+    return result;
+  }
+
+  Result<std::vector<AttackResult>> on(int32_t cut, const Boundaries& rows,
+                                       const codec::BoundaryCodec& codec) const {
+    ISTHMUS_ASSIGN(const Releases releases, release_all(rows, codec));
     std::vector<AttackResult> results;
-    const auto add = [&](const char* attack, const std::vector<Guesses>& guesses) {
-      results.push_back({.cut = model.cut,
-                         .spec = codec.spec().to_string(),
-                         .attack = attack,
-                         .recovery = audit::judge(guesses, test.tokens),
-                         .promise = promise_of(codec, texts_.test.window)});
+    const Sink sink = [&](const std::string& attack, std::span<const Candidates> guesses) {
+      results.push_back(
+          {.cut = cut,
+           .spec = codec.spec().to_string(),
+           .attack = attack,
+           .recovery = audit::judge(guesses, std::span(texts_.test.tokens).first(guesses.size())),
+           .promise = promise_of(codec, texts_.test.window)});
     };
-    add("unigram_prior", std::vector<Guesses>(test.tokens.size(), audit::commonest(train.tokens)));
-    add("nearest_neighbor", neighbors(test.rows));
-    add("ridge", neighbors(inverter.invert(test.rows.view())));
+    sink("unigram_prior",
+         std::vector(texts_.test.tokens.size(), audit::commonest(texts_.train.tokens)));
+    sink("language_prior", predicted_);
+    ISTHMUS_TRY(attack_rows(releases, sink));
+    if (cut == 0 && codec.mechanism() != nullptr) ISTHMUS_TRY(attack_noise(releases, codec, sink));
+    if (flags_.match_tokens > 0) {
+      ISTHMUS_ASSIGN(const auto matched,
+                     audit::match_exhaustively({&engine_, nullptr, cut}, releases.test.rows.view(),
+                                               std::min(flags_.match_tokens, flags_.window)));
+      sink("causal_matching", matched);
+    }
     return results;
   }
 
  private:
-  std::vector<Guesses> neighbors(const Matrix& rows) const {
-    return audit::nearest_neighbors(rows.view(), embeddings_.view(), pool_);
+  using Sink = std::function<void(const std::string&, std::span<const Candidates>)>;
+
+  Attacks(const AuditFlags& flags, const Texts& texts, engine::Engine& engine, ThreadPool& pool)
+      : flags_(flags), texts_(texts), engine_(engine), pool_(pool) {}
+
+  Result<Releases> release_all(const Boundaries& rows, const codec::BoundaryCodec& codec) const {
+    Releases result;
+    ISTHMUS_ASSIGN(result.train, audit::release(rows.train.view(), texts_.train.tokens, codec));
+    ISTHMUS_ASSIGN(result.tuning, audit::release(rows.tuning.view(), texts_.tuning.tokens, codec));
+    ISTHMUS_ASSIGN(result.test, audit::release(rows.test.view(), texts_.test.tokens, codec));
+    return result;
   }
 
+  /// Those that look at rows alone, and those that learn.
+  Status attack_rows(const Releases& releases, const Sink& sink) const {
+    ISTHMUS_TRY(
+        report("nearest_neighbor", neighbors(releases.tuning.rows, releases.test.rows), sink));
+    ISTHMUS_ASSIGN(const auto ridge, audit::RidgeInverter::fit(releases.train, directions_.view()));
+    ISTHMUS_TRY(report("ridge", inverted(ridge, releases), sink));
+    ISTHMUS_ASSIGN(
+        const auto network,
+        audit::NeuralInverter::fit(releases.train, texts_.train.window, directions_.view(), pool_));
+    return report("neural", inverted(network, releases), sink);
+  }
+
+  /// The one that knows the noise.
+  Status attack_noise(const Releases& releases, const codec::BoundaryCodec& codec,
+                      const Sink& sink) const {
+    ISTHMUS_ASSIGN(const auto likely,
+                   audit::most_likely(releases.test, codec, table_.view(), kOpen, pool_));
+    sink("maximum_likelihood", likely);
+    ISTHMUS_ASSIGN(const auto read, audit::read_with_prior(engine_, likely, texts_.test.window,
+                                                           {.sharpness = 1, .beam = flags_.beam}));
+    sink("maximum_likelihood+prior", read);
+    return {};
+  }
+
+  /// An attack alone, and with the language model.
+  Status report(const std::string& attack, const Evidence& evidence, const Sink& sink) const {
+    sink(attack, evidence.test);
+    ISTHMUS_ASSIGN(const float sharpness,
+                   audit::fit_sharpness(engine_, evidence.tuning, texts_.tuning));
+    ISTHMUS_ASSIGN(const auto read,
+                   audit::read_with_prior(engine_, evidence.test, texts_.test.window,
+                                          {.sharpness = sharpness, .beam = flags_.beam}));
+    sink(attack + "+prior", read);
+    return {};
+  }
+
+  Evidence neighbors(const Matrix& tuning, const Matrix& test) const {
+    return {audit::nearest_neighbors(tuning.view(), directions_.view(), kOpen, pool_),
+            audit::nearest_neighbors(test.view(), directions_.view(), kOpen, pool_)};
+  }
+  template <typename Inverter>
+  Evidence inverted(const Inverter& inverter, const Releases& releases) const {
+    return neighbors(inverter.invert(releases.tuning.rows.view()),
+                     inverter.invert(releases.test.rows.view()));
+  }
+
+  const AuditFlags& flags_;
   const Texts& texts_;
-  const Matrix& embeddings_;
+  engine::Engine& engine_;
   ThreadPool& pool_;
+  Matrix table_;       // embeddings
+  Matrix directions_;  // of length 1
+  std::vector<Candidates> predicted_;
 };
 
 }  // namespace
@@ -86,25 +202,26 @@ Result<AuditResult> run_audit(const AuditFlags& flags) {
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const Texts texts, read_texts(flags, *file));
   ThreadPool pool(static_cast<size_t>(flags.threads));
-  model::Part part{.layers = {{0, file->config().layer_count}}, .embedding = true};
+  const model::Part part{
+      .layers = {{0, file->config().layer_count}}, .embedding = true, .head = true};
   ISTHMUS_ASSIGN(const auto engine,
                  engine::load_cpu_engine(file, part, pool, flags.engine.options()));
-  ISTHMUS_ASSIGN(const Matrix embeddings, audit::unit_embeddings(*engine));
+  ISTHMUS_ASSIGN(const Attacks attacks, Attacks::prepare(flags, texts, *engine, pool));
   SystemRandom random;
-  Attacks attacks(texts, embeddings, pool);
   AuditResult result{.train_tokens = texts.train.tokens.size(),
                      .test_tokens = texts.test.tokens.size()};
   ProgressBar bar("attacking");
   const size_t settings = flags.cuts.size() * flags.specs.size();
   size_t done = 0;
   for (const int32_t cut : flags.cuts) {
+    ISTHMUS_ASSIGN(const Boundaries rows, attacks.boundaries(cut));
     for (const std::string& text : flags.specs) {
       bar.update(static_cast<double>(done++) / static_cast<double>(settings));
       ISTHMUS_ASSIGN(const auto spec, codec::CodecSpec::parse(text));
       ISTHMUS_ASSIGN(const auto codec, codec::BoundaryCodec::make(
                                            spec, static_cast<size_t>(file->config().hidden_size),
                                            {.random = &random}));
-      ISTHMUS_ASSIGN(auto list, attacks.on({engine.get(), nullptr, cut}, codec));
+      ISTHMUS_ASSIGN(auto list, attacks.on(cut, rows, codec));
       std::ranges::move(list, std::back_inserter(result.list));
     }
   }

@@ -22,11 +22,14 @@ struct AuditFlags {
   size_t train_tokens = 16'384;
   size_t test_tokens = 4'096;
   size_t window = 512;
+  size_t match_tokens = 0;  // that exhaustive matching reads
+  size_t beam = 4;
   std::vector<int32_t> cuts;
   std::vector<std::string> specs = {"f16"};
   EngineFlags engine;
   int threads = 0;
   bool json = false;
+  std::filesystem::path html;
 };
 
 /// What a mechanism promises; a prompt is one window.

@@ -1,10 +1,10 @@
 // isthmus-eval: what a boundary's codec, or the engine's packed numbers, cost in language quality.
 #include <cstdio>
-#include <fstream>
 #include <string>
 
 #include "common/command_line.h"
 #include "common/terminal.h"
+#include "common/text_file.h"
 #include "options.h"
 #include "report.h"
 #include "settings.h"
@@ -16,14 +16,6 @@ namespace {
 
 constexpr const char* kTool = "isthmus-eval";
 
-Status write_file(const std::filesystem::path& path, const std::string& text) {
-  if (path.empty()) return {};
-  std::ofstream file(path, std::ios::binary);
-  file << text << std::flush;
-  if (file) return {};
-  return fail(ErrorCode::kIo, "eval: cannot write '" + path.string() + "'");
-}
-
 Status print(const std::string& text) {
   std::fputs(text.c_str(), stdout);
   return check_output();
@@ -33,12 +25,12 @@ Status run(const EvalFlags& flags) {
   ISTHMUS_ASSIGN(const Subject subject, open_subject(flags));
   if (flags.whole) {
     ISTHMUS_ASSIGN(const auto results, evaluate_settings(subject, flags));
-    ISTHMUS_TRY(write_file(flags.csv, to_csv(results)));
+    ISTHMUS_TRY(write_text(flags.csv, to_csv(results)));
     return print(flags.json ? to_json(results) : to_text(results));
   }
   ISTHMUS_ASSIGN(const SpecResults results, evaluate_specs(subject, flags));
-  ISTHMUS_TRY(write_file(flags.csv, to_csv(results)));
-  ISTHMUS_TRY(write_file(flags.svg, to_chart(results)));
+  ISTHMUS_TRY(write_text(flags.csv, to_csv(results)));
+  ISTHMUS_TRY(write_text(flags.svg, to_chart(results)));
   return print(flags.json ? to_json(results) : to_text(results));
 }
 

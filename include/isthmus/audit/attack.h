@@ -8,68 +8,65 @@
 #include <isthmus/core/error.h>
 #include <isthmus/core/matrix.h>
 #include <isthmus/core/thread_pool.h>
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
 namespace isthmus::audit {
 
-/// Rows as a server decodes them, [N, D], and the tokens they were made of. Known to the attacker
-/// for training, and to the judge alone for testing.
+/// What a server receives of a text, row by row, and what it was made of: known to the attacker for
+/// training, and to the judge alone for testing.
 struct Release {
-  Matrix rows;
+  std::vector<std::vector<std::byte>> messages;  ///< one for each row
+  Matrix rows;                                   ///< [N, D], as a server decodes them
   std::vector<int32_t> tokens;
 };
 
-/// Sends every row of a text through a codec, alone. \returns the engine's and the codec's errors.
-[[nodiscard]] Result<Release> release(const SplitModel& model, const TextWindows& text,
+/// Sends boundary rows [N, D] of `tokens` through a codec, each alone. \returns the codec's errors.
+[[nodiscard]] Result<Release> release(MatrixView<const float> rows, std::span<const int32_t> tokens,
                                       const codec::BoundaryCodec& codec);
 
-/// The model's embedding table as layer 0 sees it, [V, D], rows scaled to length 1.
-[[nodiscard]] Result<Matrix> unit_embeddings(engine::Engine& engine);
+/// The model's embedding table as layer 0 sees it, [V, D].
+[[nodiscard]] Result<Matrix> embedding_table(engine::Engine& engine);
 
-/// The likeliest tokens for one row, best first.
-using Guesses = std::array<int32_t, 5>;
+/// Rows scaled to length 1.
+[[nodiscard]] Matrix unit_rows(Matrix rows);
 
-/// The five commonest tokens of a text, smallest ids first among equals: what can be guessed
-/// without any message. \throws std::invalid_argument for fewer than five different tokens.
-[[nodiscard]] Guesses commonest(std::span<const int32_t> tokens);
-
-/// For each row the embeddings at the least angle. `embeddings` are of length 1. \throws
-/// std::invalid_argument for rows of another width, or fewer than 5 embeddings.
-[[nodiscard]] std::vector<Guesses> nearest_neighbors(MatrixView<const float> rows,
-                                                     MatrixView<const float> embeddings,
-                                                     ThreadPool& pool);
-
-/// Ridge regression from released rows to the unit embeddings of their tokens, channels scaled to
-/// unit variance. The penalty is the one, of a grid, with the least error on the last fifth of the
-/// training rows; the fit then uses all.
-class RidgeInverter {
- public:
-  /// \returns kInvalidArgument for fewer than 10 rows, or tokens outside the table.
-  [[nodiscard]] static Result<RidgeInverter> fit(const Release& train,
-                                                 MatrixView<const float> embeddings);
-  RidgeInverter(RidgeInverter&&) noexcept;
-  RidgeInverter& operator=(RidgeInverter&&) noexcept;
-  ~RidgeInverter();
-
-  /// Estimated embeddings of rows of the training rows' width; for `nearest_neighbors`.
-  [[nodiscard]] Matrix invert(MatrixView<const float> rows) const;
-
- private:
-  struct Impl;
-  explicit RidgeInverter(std::unique_ptr<const Impl> impl);
-  std::unique_ptr<const Impl> impl_;
+/// A token that a row may come from. Scores of different attacks do not compare.
+struct Candidate {
+  int32_t token = 0;
+  float score = 0;
+  friend bool operator==(const Candidate&, const Candidate&) = default;
 };
+/// What an attacker takes one row for, best first.
+using Candidates = std::vector<Candidate>;
+
+/// The five commonest tokens of a text and how often they occur, smallest ids first among equals:
+/// what can be guessed without any message.
+[[nodiscard]] Candidates commonest(std::span<const int32_t> tokens);
+
+/// For each row the `count` embeddings with the largest products with it. For `embeddings` of
+/// length 1 these are those at the least angle. \throws std::invalid_argument for rows of another
+/// width.
+[[nodiscard]] std::vector<Candidates> nearest_neighbors(MatrixView<const float> rows,
+                                                        MatrixView<const float> embeddings,
+                                                        size_t count, ThreadPool& pool);
+
+/// The maximum-likelihood attack at the embedding cut on a mechanism whose noise is known: the
+/// `count` tokens for whose embeddings each message is likeliest, scores being natural logarithms.
+/// Exact among the 256 embeddings that are nearest to the row after clipping.
+/// \returns kInvalidArgument for a codec without a mechanism.
+[[nodiscard]] Result<std::vector<Candidates>> most_likely(const Release& release,
+                                                          const codec::BoundaryCodec& codec,
+                                                          MatrixView<const float> embeddings,
+                                                          size_t count, ThreadPool& pool);
 
 /// How much of a text was read.
 struct Recovery {
   size_t tokens = 0;
   double top1 = 0;            ///< fraction of tokens guessed first
-  double top5 = 0;            ///< fraction of tokens among the five guesses
+  double top5 = 0;            ///< fraction of tokens among the first five guesses
   double exact_sequence = 0;  ///< fraction of stretches of `kSequence` tokens guessed first
   Interval top1_interval;     ///< Wilson's, 95 %, tokens taken as independent
   Interval top5_interval;
@@ -78,6 +75,6 @@ struct Recovery {
 };
 
 /// \throws std::invalid_argument unless there are as many guesses as tokens, and at least one.
-[[nodiscard]] Recovery judge(std::span<const Guesses> guesses, std::span<const int32_t> tokens);
+[[nodiscard]] Recovery judge(std::span<const Candidates> guesses, std::span<const int32_t> tokens);
 
 }  // namespace isthmus::audit

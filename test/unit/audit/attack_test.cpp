@@ -1,4 +1,5 @@
 #include <isthmus/audit/attack.h>
+#include <isthmus/audit/inverter.h>
 #include <isthmus/core/random.h>
 #include <isthmus/engine/cpu_engine.h>
 
@@ -55,9 +56,10 @@ TEST_CASE("the nearest neighbour of a scaled embedding is its token", "[audit][a
     for (float& value : rows.row(r)) value *= static_cast<float>(r + 1);
   }
   ThreadPool pool(GENERATE(1, 2));
-  const auto guesses = nearest_neighbors(std::as_const(rows).view(), table.view(), pool);
+  const auto guesses = nearest_neighbors(std::as_const(rows).view(), table.view(), 5, pool);
   for (size_t r = 0; r < kVocabulary; ++r) {
-    CHECK(guesses[r].front() == static_cast<int32_t>(r));
+    REQUIRE(guesses[r].size() == 5);
+    CHECK(guesses[r].front().token == static_cast<int32_t>(r));
     // Best first, and all different.
     for (size_t i = 1; i < guesses[r].size(); ++i) {
       const auto cosine = [&](int32_t id) {
@@ -65,10 +67,10 @@ TEST_CASE("the nearest neighbour of a scaled embedding is its token", "[audit][a
         for (size_t c = 0; c < kWidth; ++c) sum += table.row(r)[c] * table.row(id)[c];
         return sum;
       };
-      CHECK(cosine(guesses[r][i - 1]) > cosine(guesses[r][i]));
+      CHECK(cosine(guesses[r][i - 1].token) > cosine(guesses[r][i].token));
     }
   }
-  CHECK_THROWS_AS(nearest_neighbors(Matrix(1, 3).view(), table.view(), pool),
+  CHECK_THROWS_AS(nearest_neighbors(Matrix(1, 3).view(), table.view(), 5, pool),
                   std::invalid_argument);
 }
 
@@ -80,7 +82,7 @@ TEST_CASE("a ridge inverter undoes an unknown linear map, and noise stops it", "
     const Release test = hidden_release(table, 200, 200, noise);
     const auto inverter = value_of(RidgeInverter::fit(train, table.view()));
     const Matrix guessed = inverter.invert(test.rows.view());
-    return judge(nearest_neighbors(guessed.view(), table.view(), pool), test.tokens);
+    return judge(nearest_neighbors(guessed.view(), table.view(), 5, pool), test.tokens);
   };
   const Recovery clean = recovery(0);
   CHECK(clean.top1 == 1);
@@ -94,7 +96,7 @@ TEST_CASE("without a map, the nearest neighbour alone reads nothing of it", "[au
   const Matrix table = unit_table();
   ThreadPool pool(1);
   const Release test = hidden_release(table, 200, 200, 0);
-  CHECK(judge(nearest_neighbors(test.rows.view(), table.view(), pool), test.tokens).top1 < 0.2);
+  CHECK(judge(nearest_neighbors(test.rows.view(), table.view(), 5, pool), test.tokens).top1 < 0.2);
 }
 
 TEST_CASE("an inverter needs rows, and tokens of the table", "[audit][attack]") {
@@ -108,15 +110,15 @@ TEST_CASE("an inverter needs rows, and tokens of the table", "[audit][attack]") 
 
 TEST_CASE("the commonest tokens come in order", "[audit][attack]") {
   const int32_t tokens[] = {4, 9, 4, 1, 4, 9, 2, 3, 0, 1};
-  CHECK(commonest(tokens) == Guesses{4, 1, 9, 0, 2});
-  CHECK_THROWS_AS(commonest(std::span(tokens, 6)), std::invalid_argument);
+  CHECK(commonest(tokens) == Candidates{{4, 3}, {1, 2}, {9, 2}, {0, 1}, {2, 1}});
+  CHECK(commonest(std::span(tokens, 2)) == Candidates{{4, 1}, {9, 1}});
 }
 
 TEST_CASE("recovery is counted as by hand", "[audit][attack]") {
   std::vector<int32_t> tokens(40, 7);
-  std::vector<Guesses> guesses(40, Guesses{7, 1, 2, 3, 4});
-  guesses[20] = {1, 2, 3, 4, 7};
-  guesses[35] = {1, 2, 3, 4, 5};
+  std::vector<Candidates> guesses(40, {{7, 0}, {1, 0}});
+  guesses[20] = {{1, 0}, {2, 0}, {3, 0}, {4, 0}, {7, 0}, {5, 0}};
+  guesses[35] = {{1, 0}, {2, 0}, {3, 0}, {4, 0}, {5, 0}, {7, 0}};
   const Recovery recovery = judge(guesses, tokens);
   CHECK(recovery.tokens == 40);
   CHECK(recovery.top1 == Approx(38.0 / 40));
@@ -137,10 +139,83 @@ TEST_CASE("an untouched embedding is read by its nearest neighbour", "[audit][at
   const auto codec = value_of(codec::BoundaryCodec::make(
       value_of(codec::CodecSpec::parse("bf16")), static_cast<size_t>(file->config().hidden_size)));
   const TextWindows text{.tokens = test::tiny_tokens(24, file->config().vocab_size), .window = 12};
-  const Matrix table = value_of(unit_embeddings(*engine));
+  const Matrix table = value_of(embedding_table(*engine));
   CHECK(table.rows() == static_cast<size_t>(file->config().vocab_size));
-  const Release released = value_of(release({engine.get(), engine.get(), 0}, text, codec));
-  CHECK(judge(nearest_neighbors(released.rows.view(), table.view(), pool), text.tokens).top1 == 1);
+  const Matrix rows = value_of(boundary_rows({engine.get(), nullptr, 0}, text));
+  const Release released = value_of(release(rows.view(), text.tokens, codec));
+  CHECK(released.messages.size() == 24);
+  const Matrix directions = unit_rows(table);
+  CHECK(judge(nearest_neighbors(released.rows.view(), directions.view(), 5, pool), text.tokens)
+            .top1 == 1);
+}
+
+TEST_CASE("a neural inverter reads what no linear map can", "[audit][attack]") {
+  // Each row is its own embedding, shuffled by the one before it: channels change sign by the
+  // direction of the last row's first number.
+  const Matrix table = unit_table();
+  ThreadPool pool(1);
+  constexpr size_t kWindow = 50;
+  const auto make = [&](size_t count, uint64_t seed) {
+    Release release{.rows = Matrix(count, kWidth)};
+    for (size_t r = 0; r < count; ++r) {
+      const auto token = static_cast<size_t>(counter_uniform(seed, r) * kVocabulary);
+      release.tokens.push_back(static_cast<int32_t>(token));
+      const bool turned =
+          r % kWindow > 0 && table.row(static_cast<size_t>(release.tokens[r - 1]))[0] > 0;
+      for (size_t c = 0; c < kWidth; ++c)
+        release.rows.row(r)[c] = table.row(token)[c] * (turned && c % 2 == 1 ? -1.0F : 1.0F);
+    }
+    return release;
+  };
+  const Release train = make(4000, 1);
+  const Release test = make(500, 2);
+  const auto top1 = [&](const Matrix& guessed) {
+    return judge(nearest_neighbors(guessed.view(), table.view(), 5, pool), test.tokens).top1;
+  };
+  const auto ridge = value_of(RidgeInverter::fit(train, table.view()));
+  const auto neural = value_of(NeuralInverter::fit(train, kWindow, table.view(), pool));
+  const double linear = top1(ridge.invert(test.rows.view()));
+  const double learnt = top1(neural.invert(test.rows.view()));
+  CAPTURE(linear, learnt);
+  CHECK(linear < 0.8);
+  CHECK(learnt > linear + 0.1);
+  CHECK_FAILS_WITH(NeuralInverter::fit(test, 101, table.view(), pool), ErrorCode::kInvalidArgument);
+}
+
+TEST_CASE("who knows the noise reads at least as much as the nearest neighbour",
+          "[audit][attack]") {
+  const Matrix table = unit_table();
+  ThreadPool pool(1);
+  Release text{.rows = Matrix(300, kWidth)};
+  for (size_t r = 0; r < text.rows.rows(); ++r) {
+    text.tokens.push_back(static_cast<int32_t>(counter_uniform(3, r) * kVocabulary));
+    std::ranges::copy(table.row(static_cast<size_t>(text.tokens.back())), text.rows.row(r).data());
+  }
+  SystemRandom random;
+  const auto read = [&](const std::string& spec) {
+    const auto codec = value_of(codec::BoundaryCodec::make(value_of(codec::CodecSpec::parse(spec)),
+                                                           kWidth, {.random = &random}));
+    const Release noised = value_of(release(text.rows.view(), text.tokens, codec));
+    const auto likely = value_of(most_likely(noised, codec, table.view(), 5, pool));
+    CHECK(likely.front().front().score == 0);
+    CHECK(likely.front().back().score <= 0);
+    const double nearest =
+        judge(nearest_neighbors(noised.rows.view(), table.view(), 5, pool), text.tokens).top1;
+    const double known = judge(likely, text.tokens).top1;
+    CAPTURE(spec, nearest, known);
+    CHECK(known > nearest - 0.05);
+    return known;
+  };
+  // Hardly any noise, and much: 40 tokens at random are 2.5 %.
+  CHECK(read("clip:max=1|binomial:8:mu=3000") == 1);
+  CHECK(read("rotate|clip:l2=1|dgauss:mu=60") == 1);
+  CHECK(read("clip:max=1|rqm:5:keep=0.9:range=1.1") > 0.9);
+  CHECK(read("clip:l2=1|dgauss:mu=0.1") < 0.15);
+  const auto plain =
+      value_of(codec::BoundaryCodec::make(value_of(codec::CodecSpec::parse("int8")), kWidth));
+  CHECK_FAILS_WITH(most_likely(value_of(release(text.rows.view(), text.tokens, plain)), plain,
+                               table.view(), 5, pool),
+                   ErrorCode::kInvalidArgument);
 }
 
 }  // namespace
