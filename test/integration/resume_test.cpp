@@ -166,6 +166,26 @@ TEST_CASE("a session keeps its size on a server that would grant more", "[integr
   CHECK(session.capacity() == 60);
 }
 
+TEST_CASE("a server that chooses other tokens does not take over", "[integration][resume]") {
+  const TinyFolder model;
+  const TinyFolder other(nlohmann::json{{"rms_norm_eps", 0.5}});  // the same shape
+  edge::Device device = load_device(model.path(), 1);
+  auto first = std::make_unique<InProcessServer>(model.path());
+  const InProcessServer wrong(other.path());
+  edge::SessionOptions options = resuming(first->address(), {wrong.address()});
+  options.resume_timeout = std::chrono::milliseconds(500);
+  options.connect_timeout = std::chrono::milliseconds(200);
+  edge::Session session = value_of(device.open_session(options));
+  int pieces = 0;
+  const auto reply = session.say("some words", sampled(40), [&](std::string_view) {
+    if (++pieces == 8) first.reset();
+    return true;
+  });
+  REQUIRE_FALSE(reply.has_value());
+  CHECK(reply.error().code == ErrorCode::kServerLost);
+  CHECK(reply.error().message.find("no other session could take over") != std::string::npos);
+}
+
 TEST_CASE("a server that grants less than the session has does not take it over",
           "[integration][resume]") {
   const TinyFolder model;
