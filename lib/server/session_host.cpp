@@ -82,7 +82,7 @@ class SessionHost::Handler {
   Outcome operator()(const wire::Step& step);
   Outcome operator()(const wire::Truncate& truncate);
   Outcome operator()(const wire::Close& close);
-  Outcome operator()(const wire::Ping&) { return Reply{wire::Pong{}, {}}; }
+  Outcome operator()(const wire::Ping& ping);
   template <typename Other>
   Outcome operator()(const Other&) {
     return fail(ErrorCode::kCorrupt, "server: a reply came where a request was expected");
@@ -102,6 +102,13 @@ class SessionHost::Handler {
   const Ticket& ticket_;
   std::vector<std::byte> payload_;
 };
+
+SessionHost::Handler::Outcome SessionHost::Handler::operator()(const wire::Ping& ping) {
+  if (ping.reply == wire::PingReply::kEcho) return Reply{wire::Pong{}, std::move(payload_)};
+  if (ping.reply == wire::PingReply::kNothing) return Reply{wire::Pong{}, {}};
+  const auto profile = std::as_bytes(std::span(host_.options_.profile));
+  return Reply{wire::Pong{}, {profile.begin(), profile.end()}};
+}
 
 SessionHost::SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
                          Observer& observer)

@@ -167,6 +167,11 @@ Result<Failure> read(const v1::Failure& from) {
   return failure;
 }
 
+Result<Body> read(const v1::Ping& from) {
+  const bool known = from.reply() == v1::PING_REPLY_ECHO || from.reply() == v1::PING_REPLY_PROFILE;
+  return Ping{known ? static_cast<PingReply>(from.reply()) : PingReply::kNothing};
+}
+
 Result<Body> read_body(const v1::Envelope& from) {
   switch (from.body_case()) {
     case v1::Envelope::kOpen:
@@ -178,7 +183,7 @@ Result<Body> read_body(const v1::Envelope& from) {
     case v1::Envelope::kClose:
       return Close{from.close().session()};
     case v1::Envelope::kPing:
-      return Ping{};
+      return read(from.ping());
     case v1::Envelope::kOpened:
       return read(from.opened());
     case v1::Envelope::kStepResult:

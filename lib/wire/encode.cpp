@@ -72,7 +72,9 @@ struct BodyWriter {
     to.set_length(from.length);
   }
   void operator()(const Close& from) const { envelope.mutable_close()->set_session(from.session); }
-  void operator()(const Ping&) const { envelope.mutable_ping(); }
+  void operator()(const Ping& from) const {
+    envelope.mutable_ping()->set_reply(static_cast<v1::PingReply>(from.reply));
+  }
   void operator()(const Opened& from) const {
     v1::Opened& to = *envelope.mutable_opened();
     to.set_session(from.session);

@@ -8,10 +8,10 @@
 #include <memory>
 #include <utility>
 
-#include "bandwidth.h"
+#include "common/bandwidth.h"
+#include "common/memory.h"
 #include "common/terminal.h"
 #include "loopback_server.h"
-#include "memory.h"
 #include "subject.h"
 #include "synthetic_model.h"
 

@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <isthmus/edge/plan.h>
 #include <isthmus/model/model_file.h>
 #include <isthmus/transport/address.h>
 
@@ -7,6 +8,7 @@
 
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
+#include "common/text_file.h"
 
 namespace isthmus::tools {
 namespace {
@@ -101,10 +103,18 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_option("--home", flags.home,
                  "folder of this device's key and ledger instead of ~/.config/isthmus");
   app.add_flag("--insecure", flags.insecure, "accept a server without a key");
+  CLI::Option* plan =
+      app.add_option("--plan", flags.plan,
+                     "file of isthmus-plan that decides placement, precision, codecs and context");
+  for (const char* decided : {"--local", "--cut", "--tail", "--context", "--threads", "--precision",
+                              "--kv-bits", "--front-bits", "--codec", "--codec-down"}) {
+    plan->excludes(decided);
+  }
 }
 
 void check(const ChatFlags& flags) {
-  if (!flags.local && flags.servers.empty()) throw CLI::RequiredError("--server or --local");
+  if (!flags.local && flags.servers.empty() && flags.plan.empty())
+    throw CLI::RequiredError("--server, --local or --plan");
   if (flags.local && (flags.cut || flags.tail)) {
     throw CLI::ValidationError("--cut and --tail need --server");
   }
@@ -124,13 +134,27 @@ void check(const ChatFlags& flags) {
     throw CLI::ValidationError("a budget needs a mechanism in --codec");
 }
 
+Result<std::optional<planner::PlanFile>> read_plan(const ChatFlags& flags) {
+  if (flags.plan.empty()) return std::optional<planner::PlanFile>();
+  ISTHMUS_ASSIGN(const std::string text, read_text(flags.plan));
+  ISTHMUS_ASSIGN(planner::PlanFile plan, planner::parse_plan(text, flags.plan.string()));
+  return std::optional(std::move(plan));
+}
+
 Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
   edge::DeviceOptions options{.model = flags.model,
                               .cut = flags.cut,
                               .tail = flags.tail,
                               .threads = static_cast<size_t>(flags.threads),
                               .engine = flags.engine.options()};
-  if (!flags.local && !options.cut) {
+  ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
+  if (plan) {
+    ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
+    ISTHMUS_TRY(edge::apply_plan(*plan, file->config(), options));
+    if (options.cut && flags.servers.empty())
+      return fail(ErrorCode::kInvalidArgument,
+                  "chat: the plan splits the model: --server is needed");
+  } else if (!flags.local && !options.cut) {
     ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
   }
   if (flags.raw) {
@@ -143,12 +167,16 @@ Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
 
 Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
   edge::SessionOptions options{.max_tokens = flags.context};
-  if (flags.local) return options;
+  ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
+  if (plan) ISTHMUS_TRY(edge::apply_plan(*plan, options));
+  if (flags.servers.empty()) return options;
   options.server = flags.servers.front();
   options.fallback_servers.assign(flags.servers.begin() + 1, flags.servers.end());
   options.allow_plaintext = flags.insecure;
   options.request_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
-  ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
+  if (flags.plan.empty()) {
+    ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
+  }
   if (!flags.codec_down.empty()) {
     ISTHMUS_ASSIGN(options.codec_down, codec::CodecSpec::parse(flags.codec_down));
   }

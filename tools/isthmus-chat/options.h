@@ -3,6 +3,7 @@
 
 #include <isthmus/core/error.h>
 #include <isthmus/edge/device.h>
+#include <isthmus/planner/plan_file.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -18,6 +19,7 @@ struct ChatFlags {
   std::filesystem::path model;
   std::vector<std::string> servers;  // the first is asked first
   bool local = false;
+  std::filesystem::path plan;  // of isthmus-plan; empty: what the flags below say
   std::optional<int32_t> cut;
   std::optional<int32_t> tail;
   std::optional<std::string> prompt;  // absent: interactive
@@ -47,6 +49,9 @@ void declare(CLI::App& app, ChatFlags& flags);
 
 /// Refuses flags that contradict each other or are out of range. \throws CLI::ParseError
 void check(const ChatFlags& flags);
+
+/// The plan that --plan names, if any. \returns the errors of reading it.
+[[nodiscard]] Result<std::optional<planner::PlanFile>> read_plan(const ChatFlags& flags);
 
 /// What the flags mean for the library. \returns kInvalidArgument, and the errors of opening the
 /// model and the keys.

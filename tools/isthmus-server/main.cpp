@@ -3,6 +3,7 @@
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
 #include <isthmus/model/model_file.h>
+#include <isthmus/planner/profile.h>
 #include <isthmus/server/server.h>
 #include <isthmus/transport/channel.h>
 #ifdef ISTHMUS_WITH_TORCH
@@ -18,6 +19,7 @@
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
 #include "common/terminal.h"
+#include "common/text_file.h"
 #include "event_log.h"
 #include "metrics.h"
 #include "options.h"
@@ -86,6 +88,15 @@ Result<transport::ListenerOptions> listener_options(const ServerFlags& flags,
 /// A loop that has stood still for longer will not come back: a pass takes a fraction of a second.
 constexpr std::chrono::seconds kStuckAfter{30};
 
+Result<server::ServerOptions> server_options(const ServerFlags& flags) {
+  server::ServerOptions options = flags.limits;
+  ISTHMUS_ASSIGN(options.calibrations, load_calibrations(flags.calibrations));
+  if (flags.profile.empty()) return options;
+  ISTHMUS_ASSIGN(options.profile, read_text(flags.profile));
+  ISTHMUS_TRY(planner::parse_machine(options.profile, flags.profile.string()));
+  return options;
+}
+
 Status run(const ServerFlags& flags) {
   const SteadyClock clock;
   const Clock::TimePoint start = clock.now();
@@ -100,8 +111,7 @@ Status run(const ServerFlags& flags) {
                                        .ready = [&] { return log.started() && !stop_requested; }}));
   }
   ThreadPool pool(static_cast<size_t>(flags.threads));
-  server::ServerOptions limits = flags.limits;
-  ISTHMUS_ASSIGN(limits.calibrations, load_calibrations(flags.calibrations));
+  ISTHMUS_ASSIGN(const server::ServerOptions limits, server_options(flags));
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
 

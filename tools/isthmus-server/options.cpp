@@ -63,6 +63,8 @@ void declare(CLI::App& app, ServerFlags& flags) {
   declare_threads(app, flags.threads);
   declare_limits(app, flags);
   declare_calibrations(app, flags.calibrations);
+  app.add_option("--profile", flags.profile,
+                 "what isthmus-plan profile measured of this machine, for clients that plan");
   app.add_option("--home", flags.home,
                  "folder of keys and allow-list instead of ~/.config/isthmus");
   app.add_option("--metrics", flags.metrics,

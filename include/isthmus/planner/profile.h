@@ -95,7 +95,7 @@ struct MachineProfile {
   double base_bytes = 0;             ///< what the program takes beside weights and caches
   double free_bytes = 0;             ///< memory that is free for all of it
   double read_bytes_per_second = 0;  ///< memory bandwidth; 0: not measured
-  double spread = 0;  ///< widest relative range of repeated measurements, (most - least) / median
+  double spread = 0;  ///< of repeated measurements: middle half over median, mean of all points
   std::optional<Watts> watts;
 
   [[nodiscard]] const WeightCost* find_weights(int32_t bits) const;

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct ServerOptions {
   std::chrono::seconds drain_timeout{30};  ///< for finishing what is queued when told to stop
   /// Those that clients' codecs may name.
   std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
+  /// What was measured of this machine, as JSON, for clients that plan; may be empty.
+  std::string profile;
 
   /// \returns kInvalidArgument naming the field and its value.
   [[nodiscard]] Status validate() const;

@@ -99,7 +99,15 @@ struct Close {
   friend bool operator==(const Close&, const Close&) = default;
 };
 
+/// What a pong brings back in its payload.
+enum class PingReply : uint8_t {
+  kNothing = 0,
+  kEcho = 1,     ///< the ping's own payload, to measure the way down
+  kProfile = 2,  ///< the server's measured profile, as JSON; empty when it has none
+};
+
 struct Ping {
+  PingReply reply = PingReply::kNothing;
   friend bool operator==(const Ping&, const Ping&) = default;
 };
 

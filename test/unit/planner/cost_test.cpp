@@ -22,7 +22,8 @@ Problem plain_problem() {
                   .rtt_p95_seconds = 0.06,
                   .up_bits_per_second = 1.6e6,
                   .down_bits_per_second = 3.2e5};
-  problem.workload = {.prompt_tokens = 25, .reply_tokens = 10, .chunk_tokens = 10};
+  problem.workload = {
+      .prompt_tokens = 25, .reply_tokens = 10, .chunk_tokens = 10, .chunks_in_flight = 1};
   problem.choices.contexts = {100};
   return problem;
 }

@@ -241,6 +241,22 @@ TEST_CASE("an idle session expires, a used one does not", "[server]") {
   CHECK(f.events.back() == Event::Kind::kFailed);
 }
 
+TEST_CASE("a ping brings back nothing, its payload, or the profile", "[server]") {
+  ServerOptions options = small_limits();
+  options.profile = "{}";
+  Fixture f(options);
+  const std::vector<std::byte> sent = f.payload(0, 2);
+  const auto payload_of = [&](wire::PingReply reply) {
+    const auto answer = f.ask(wire::Ping{reply}, sent);
+    f.expect<wire::Pong>(answer);
+    return answer.payload;
+  };
+  CHECK(payload_of(wire::PingReply::kNothing).empty());
+  CHECK(payload_of(wire::PingReply::kEcho) == sent);
+  CHECK(payload_of(wire::PingReply::kProfile) ==
+        std::vector<std::byte>{std::byte{'{'}, std::byte{'}'}});
+}
+
 TEST_CASE("anything that is no request gets a failure", "[server]") {
   Fixture f;
   CHECK(f.failure(f.ask(wire::Pong{})) == ErrorCode::kCorrupt);

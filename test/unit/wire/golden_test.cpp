@@ -125,7 +125,7 @@ class RandomMessages {
   }
   void fill(Truncate& m) { m = {u64(), sequence(), u32()}; }
   void fill(Close& m) { m = {u64()}; }
-  void fill(Ping&) {}
+  void fill(Ping& m) { m = {static_cast<PingReply>(random_() % 3)}; }
   void fill(Opened& m) { m = {u64(), positive(), positive(), text(), text(), positive()}; }
   void fill(StepResult& m) {
     m = {u64(), sequence(), u32(), static_cast<int32_t>(below(INT32_MAX)) - (random_() % 2 == 0),

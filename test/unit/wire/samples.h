@@ -52,7 +52,7 @@ inline std::vector<Sample> samples() {
        "03f30634001"},
       {"truncate", {9, Truncate{kSession, 4, 5}}, "0809220d09887766554433221110041805"},
       {"close", {10, Close{kSession}}, "080a2a09098877665544332211"},
-      {"ping", {11, Ping{}}, "080b3200"},
+      {"ping", {11, Ping{PingReply::kEcho}}, "080b32020801"},
       {"opened",
        {7, Opened{kSession, 1024, 512, "cpu", "exact", 6}},
        "08073a1d09887766554433221110800818800422036370752a0565786163743006"},

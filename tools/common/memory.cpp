@@ -13,7 +13,7 @@ Result<uint64_t> resident_bytes() {
   uint64_t total_pages = 0;
   uint64_t resident_pages = 0;
   if (!(statm >> total_pages >> resident_pages)) {
-    return fail(ErrorCode::kUnsupported, "bench: /proc/self/statm cannot be read");
+    return fail(ErrorCode::kUnsupported, "tools: /proc/self/statm cannot be read");
   }
   return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }

@@ -1,0 +1,156 @@
+// isthmus-plan with a real server and the real model: profiles, link, plan, and a chat that follows
+// it.
+#include <isthmus/planner/plan_file.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "server_process.h"
+
+namespace isthmus {
+namespace {
+
+using nlohmann::json;
+using test::Finished;
+using test::kBin;
+using test::kModel;
+using test::value_of;
+
+const std::string kPlan = kBin + "/isthmus-plan";
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void check_failure(const Finished& finished, const std::string& expected) {
+  CAPTURE(finished.out, finished.err);
+  CHECK(finished.exit_code == 1);
+  CHECK(finished.err.starts_with("isthmus-plan: error: "));
+  CHECK(finished.err.find(expected) != std::string::npos);
+  CHECK(std::count(finished.err.begin(), finished.err.end(), '\n') == 1);
+}
+
+/// A profile of this machine, measured once for all tests.
+const std::string& profile_path() {
+  static const test::TempFolder folder;
+  static const std::string path = [] {
+    const std::string file = (folder.path() / "machine.json").string();
+    const Finished finished =
+        test::run({kPlan, "profile", "--model", kModel, "--threads", "1", "--repetitions", "3",
+                   "--weight-bits", "8", "--kv-bits", "16", "--specs",
+                   "f16;split:4|rotate|int4|rans", "--pause-ms", "0", "--output", file});
+    CAPTURE(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return file;
+  }();
+  return path;
+}
+
+/// Everything that a plan needs, with a link through a real server's channel.
+struct Fixture {
+  Fixture() : server({"--allow-any-client", "--profile", profile_path()}) {
+    const Finished probed = ask("link", {"--probes", "10", "--output", link});
+    CAPTURE(probed.err);
+    REQUIRE(probed.exit_code == 0);
+  }
+  Finished ask(const std::string& what, std::vector<std::string> flags = {}) const {
+    flags.insert(flags.begin(), {kPlan, what, "--server", server.address()});
+    return test::run(flags, {{"ISTHMUS_HOME", server.home()}});
+  }
+  Finished plan(std::vector<std::string> flags) const { return plan_over(link, std::move(flags)); }
+  Finished plan_over(const std::string& link_path, std::vector<std::string> flags) const {
+    flags.insert(flags.begin(),
+                 {kPlan, "--device", profile_path(), "--server-profile", profile_path(), "--link",
+                  link_path, "--prompt", "32", "--reply", "8"});
+    return test::run(flags);
+  }
+
+  test::TempFolder folder;
+  test::ServerProcess server;
+  std::string link = (folder.path() / "link.json").string();
+  std::string output = (folder.path() / "plan.json").string();
+};
+
+TEST_CASE("a measured profile is complete and plausible", "[system][plan]") {
+  const auto profile = value_of(planner::parse_machine(read(profile_path()), "machine.json"));
+  CHECK(profile.model.layer_count == 30);
+  CHECK(profile.codecs.size() == 2);
+  const planner::WeightCost& weights = profile.weights.front();
+  CHECK(weights.time.at(30, 1) > weights.time.at(2, 1));
+  CHECK(weights.time.at(30, 128) > weights.time.at(30, 8));
+  // 576 numbers of two bytes, and a scale.
+  CHECK(profile.find_codec("f16")->bytes(3, 1) > 2 * 576);
+  CHECK(profile.find_codec("f16")->bytes(3, 1) < 2 * 576 + 16);
+  CHECK(profile.find_codec("split:4|rotate|int4|rans")->bytes(3, 1) < 400);
+  CHECK(profile.base_bytes > 1e6);
+}
+
+TEST_CASE("a server gives its profile, and a probe the link", "[system][plan]") {
+  const Fixture fixture;
+  const Finished asked = fixture.ask("server");
+  CHECK(asked.exit_code == 0);
+  CHECK(asked.out == read(profile_path()));
+  const auto link = value_of(planner::parse_link(read(fixture.link), "link"));
+  CHECK(link.rtt_seconds > 0);
+  CHECK(link.rtt_seconds < 1);
+  CHECK(link.up_bits_per_second > 1e6);
+  const test::ServerProcess without({"--allow-any-client"});
+  const Finished none = test::run({kPlan, "server", "--server", without.address()},
+                                  {{"ISTHMUS_HOME", without.home()}});
+  check_failure(none, "the server has no profile");
+}
+
+TEST_CASE("a chat follows its plan", "[system][plan]") {
+  const Fixture fixture;
+  const std::string html = (fixture.folder.path() / "plan.html").string();
+  const std::string csv = (fixture.folder.path() / "plan.csv").string();
+  const Finished planned = fixture.plan({"--no-local", "--no-tail", "--min-cut", "4", "--output",
+                                         fixture.output, "--html", html, "--csv", csv});
+  CAPTURE(planned.out, planned.err);
+  REQUIRE(planned.exit_code == 0);
+  const auto plan = value_of(planner::parse_plan(read(fixture.output), "plan.json"));
+  CHECK(plan.placement.cut >= 4);
+  CHECK(read(html).find("<svg") != std::string::npos);
+  CHECK(read(csv).find("best_per_cut,4,") != std::string::npos);
+  const std::vector<std::string> say = {"--prompt", "Name a fruit.", "--max-tokens", "4", "--json"};
+  std::vector<std::string> chat = {kBin + "/isthmus-chat",   "--model", kModel,        "--server",
+                                   fixture.server.address(), "--plan",  fixture.output};
+  chat.insert(chat.end(), say.begin(), say.end());
+  const Finished said = test::run(chat, {{"ISTHMUS_HOME", fixture.server.home()}});
+  CAPTURE(said.err);
+  REQUIRE(said.exit_code == 0);
+  // The same as with the plan's settings by hand.
+  chat.resize(5);
+  chat.insert(chat.end(), {"--cut", std::to_string(plan.placement.cut), "--codec", plan.codec_up,
+                           "--threads", "1"});
+  chat.insert(chat.end(), say.begin(), say.end());
+  const Finished by_hand = test::run(chat, {{"ISTHMUS_HOME", fixture.server.home()}});
+  REQUIRE(by_hand.exit_code == 0);
+  const json a = json::parse(said.out);
+  const json b = json::parse(by_hand.out);
+  CHECK(a.at("token_ids") == b.at("token_ids"));
+  CHECK(a.at("weight_mb") == b.at("weight_mb"));
+}
+
+TEST_CASE("what cannot be planned ends in one line and exit code 1", "[system][plan]") {
+  const Fixture fixture;
+  check_failure(fixture.plan({"--limit", "attack=50%"}), "no audit was given");
+  check_failure(fixture.plan({"--limit", "token=1s", "--limit", "token=2s"}), "limited twice");
+  check_failure(fixture.plan({"--evidence", profile_path()}), "is not a list");
+  check_failure(fixture.plan_over(profile_path(), {}), "is a profile of a machine");
+  check_failure(fixture.plan_over("/no/such/file", {}), "/no/such/file");
+  check_failure(fixture.plan({"--limit", "device_memory=1kB", "--limit", "server_memory=1kB"}),
+                "no candidate keeps every limit");
+  check_failure(test::run({kPlan, "link", "--server", "isthmus://127.0.0.1:1", "--insecure",
+                           "--timeout", "1"}),
+                "");
+  CHECK(test::run({kPlan}).exit_code == 2);
+  CHECK(fixture.plan({"--limit", "beauty=3"}).exit_code == 2);
+  CHECK(fixture.plan({"--limit", "token=3 apples"}).exit_code == 2);
+}
+
+}  // namespace
+}  // namespace isthmus

@@ -1,0 +1,15 @@
+// Measuring what a model costs on this machine, with the real engine and the real codecs.
+#pragma once
+
+#include <isthmus/core/error.h>
+#include <isthmus/planner/profile.h>
+
+#include "options.h"
+
+namespace isthmus::tools {
+
+/// Takes a minute or two for a model of a hundred megabytes. \returns the errors of loading and
+/// running; kNotFound for a calibration that a spec names and no file has.
+[[nodiscard]] Result<planner::MachineProfile> measure_machine(const ProfileFlags& flags);
+
+}  // namespace isthmus::tools
