@@ -19,13 +19,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr size_t kFirstBytes = 16 << 10;
-// Servers of narrow models refuse larger messages.
-constexpr size_t kMostBytes = 64 << 10;
-constexpr double kLongEnough = 0.25;  // seconds beyond the round trip that make a rate certain
-constexpr int kRateProbes = 7;
+constexpr size_t kMessageBytes = 64 << 10;  // servers of narrow models refuse larger ones
+constexpr int kMostMessages = 8;            // at once: fewer than a server buffers
+constexpr double kLongEnough = 0.2;         // seconds beyond the round trip
+constexpr int kRateProbes = 5;
 
-/// Pings one server, one at a time.
+/// Pings one server.
 class Pinger {
  public:
   static Result<Pinger> connect(const ServerFlags& flags) {
@@ -45,23 +44,16 @@ class Pinger {
   /// What came back, once it has.
   Result<std::vector<std::byte>> ping(wire::PingReply reply,
                                       const std::vector<std::byte>& payload) {
-    const uint64_t id = ++last_id_;
-    ISTHMUS_TRY(
-        channel_.send({wire::encode({.request_id = id, .body = wire::Ping{reply}}), payload}));
-    // A large message on a slow link takes longer than the timeout of an answer: wait for any
-    // number of them as long as the connection lives.
-    const Clock::TimePoint deadline = clock_.now() + 12 * timeout_;
-    while (clock_.now() < deadline) {
-      ISTHMUS_ASSIGN(std::optional<transport::Message> message, channel_.receive(timeout_));
-      if (!message) continue;
-      ISTHMUS_ASSIGN(const wire::Envelope envelope, wire::decode(message->envelope));
-      if (envelope.request_id != id) continue;
-      if (const auto* failure = std::get_if<wire::Failure>(&envelope.body))
-        return fail(failure->code, failure->message);
-      if (std::holds_alternative<wire::Pong>(envelope.body)) return std::move(message->payload);
-      return fail(ErrorCode::kCorrupt, "the server answered a ping with something else");
-    }
-    return fail(ErrorCode::kTimeout, "the server did not answer a ping");
+    ISTHMUS_TRY(send(reply, payload));
+    return receive_last();
+  }
+
+  /// Seconds until the last of `count` pings that are sent at once is answered.
+  Result<double> burst(int count, const std::vector<std::byte>& payload) {
+    const Clock::TimePoint start = clock_.now();
+    for (int i = 0; i < count; ++i) ISTHMUS_TRY(send(wire::PingReply::kNothing, payload));
+    ISTHMUS_TRY(receive_last());
+    return seconds_between(start, clock_.now());
   }
 
   /// Seconds of `count` pings, sorted.
@@ -81,23 +73,63 @@ class Pinger {
   Pinger(transport::Channel channel, milliseconds timeout)
       : channel_(std::move(channel)), timeout_(timeout) {}
 
+  Status send(wire::PingReply reply, const std::vector<std::byte>& payload) {
+    return channel_.send(
+        {wire::encode({.request_id = ++last_id_, .body = wire::Ping{reply}}), payload});
+  }
+
+  // The payload of the answer to the last ping; those to earlier ones are passed over.
+  Result<std::vector<std::byte>> receive_last() {
+    // A large message on a slow link takes longer than the timeout of an answer: wait for any
+    // number of them as long as the connection lives.
+    const Clock::TimePoint deadline = clock_.now() + 12 * timeout_;
+    while (clock_.now() < deadline) {
+      ISTHMUS_ASSIGN(std::optional<transport::Message> message, channel_.receive(timeout_));
+      if (!message) continue;
+      ISTHMUS_ASSIGN(const wire::Envelope envelope, wire::decode(message->envelope));
+      if (envelope.request_id != last_id_) continue;
+      if (const auto* failure = std::get_if<wire::Failure>(&envelope.body))
+        return fail(failure->code, failure->message);
+      if (std::holds_alternative<wire::Pong>(envelope.body)) return std::move(message->payload);
+      return fail(ErrorCode::kCorrupt, "the server answered a ping with something else");
+    }
+    return fail(ErrorCode::kTimeout, "the server did not answer a ping");
+  }
+
   transport::Channel channel_;
   milliseconds timeout_;
   SteadyClock clock_;
   uint64_t last_id_ = 0;
 };
 
-/// Bits per second of what `extra_seconds(payload)` takes, with payloads that grow until the time
-/// is certain.
-template <typename ExtraSeconds>
-Result<double> rate(const ExtraSeconds& extra_seconds) {
-  for (size_t bytes = kFirstBytes;; bytes *= 4) {
-    std::vector<std::byte> payload(bytes);
-    SystemRandom().fill(payload);  // nothing on the way can compress it
-    ISTHMUS_ASSIGN(const double seconds, extra_seconds(payload));
-    if (seconds >= kLongEnough || bytes >= kMostBytes)
-      return 8 * static_cast<double>(bytes) / std::max(seconds, 1e-6);
+/// Bytes that nothing on the way can compress.
+std::vector<std::byte> noise(size_t size) {
+  std::vector<std::byte> bytes(size);
+  SystemRandom().fill(bytes);
+  return bytes;
+}
+
+/// Bits per second up, from bursts that grow until their time is certain.
+Result<double> rate_up(Pinger& pinger, double rtt_s) {
+  for (int count = 1;; count *= 2) {
+    std::vector<double> times;
+    for (int i = 0; i < kRateProbes; ++i) {
+      ISTHMUS_ASSIGN(const double seconds, pinger.burst(count, noise(kMessageBytes)));
+      times.push_back(seconds - rtt_s);
+    }
+    std::sort(times.begin(), times.end());
+    const double seconds = quantile(times, 0.5);
+    if (seconds >= kLongEnough || count == kMostMessages)
+      return 8.0 * kMessageBytes * count / std::max(seconds, 1e-6);
   }
+}
+
+/// Bits per second down, from messages there and back, less the way there.
+Result<double> rate_down(Pinger& pinger) {
+  const std::vector<std::byte> payload = noise(kMessageBytes);
+  ISTHMUS_ASSIGN(const auto there, pinger.time(kRateProbes, wire::PingReply::kNothing, payload));
+  ISTHMUS_ASSIGN(const auto both, pinger.time(kRateProbes, wire::PingReply::kEcho, payload));
+  return 8.0 * kMessageBytes / std::max(quantile(both, 0.5) - quantile(there, 0.5), 1e-6);
 }
 
 }  // namespace
@@ -111,24 +143,9 @@ Result<planner::LinkProfile> probe_link(const ServerFlags& flags) {
   planner::LinkProfile link{.rtt_seconds = quantile(round_trips, 0.5),
                             .rtt_p95_seconds = quantile(round_trips, 0.95)};
   progress.update(0.4);
-  const auto median = [&](wire::PingReply reply, const std::vector<std::byte>& payload) {
-    return pinger.time(kRateProbes, reply, payload).map([](const std::vector<double>& times) {
-      return quantile(times, 0.5);
-    });
-  };
-  ISTHMUS_ASSIGN(link.up_bits_per_second, rate([&](const std::vector<std::byte>& payload) {
-                   return median(wire::PingReply::kNothing, payload).map([&](double seconds) {
-                     return seconds - link.rtt_seconds;
-                   });
-                 }));
+  ISTHMUS_ASSIGN(link.up_bits_per_second, rate_up(pinger, link.rtt_seconds));
   progress.update(0.7);
-  // There and back, less the way there.
-  ISTHMUS_ASSIGN(link.down_bits_per_second,
-                 rate([&](const std::vector<std::byte>& payload) -> Result<double> {
-                   ISTHMUS_ASSIGN(const double there, median(wire::PingReply::kNothing, payload));
-                   ISTHMUS_ASSIGN(const double both, median(wire::PingReply::kEcho, payload));
-                   return both - there;
-                 }));
+  ISTHMUS_ASSIGN(link.down_bits_per_second, rate_down(pinger));
   ISTHMUS_TRY(link.validate());
   return link;
 }
