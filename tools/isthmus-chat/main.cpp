@@ -84,7 +84,7 @@ class Chat {
       }
       if (!std::getline(std::cin, line)) break;
       if (line.empty()) continue;
-      if (const Status said = say(line); !said) {
+      if (Status said = say(line); !said) {
         // A full context or a lost server ends the conversation; anything else is worth another
         // try.
         const ErrorCode code = said.error().code;
@@ -107,8 +107,8 @@ class Chat {
   // The window's title while a reply is made, at most twice a second: it does not get in the way of
   // the text.
   void show_budget() {
-    constexpr double kPause_s = 0.5;
-    if (flags_.json || !is_terminal(stderr) || seconds_between(shown_, clock_.now()) < kPause_s)
+    constexpr double kPause = 0.5;
+    if (flags_.json || !is_terminal(stderr) || seconds_between(shown_, clock_.now()) < kPause)
       return;
     shown_ = clock_.now();
     const auto privacy = session_.privacy();
