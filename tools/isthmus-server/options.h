@@ -17,11 +17,11 @@ namespace isthmus::tools {
 struct ServerFlags {
   std::filesystem::path model;
   std::string bind = "127.0.0.1:5755";
-  std::string layers;          // "A:B"; empty: all that the file holds
+  std::string layers;             // "A:B"; empty: all that the file holds
   std::filesystem::path profile;  // of isthmus-plan profile, for clients that plan
-  std::string device = "cpu";  // "cpu", "torch" or "cuda[:N]"
-  std::string precision;       // empty: the device's default
-  EngineFlags engine;          // of --device cpu
+  std::string device = "cpu";     // "cpu", "torch" or "cuda[:N]"
+  std::string precision;          // empty: the device's default
+  EngineFlags engine;             // of --device cpu
   int threads = 0;
   std::filesystem::path home;  // empty: the standard place for keys
   std::string metrics;         // "host:port"; empty: none
