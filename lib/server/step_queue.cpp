@@ -38,8 +38,8 @@ const Reply& StepQueue::kept(uint64_t sequence) const {
   return kept_[kept_.size() - 1 - (done_ - sequence)];
 }
 
-void StepQueue::complete_head(const Reply& reply) {
-  kept_.push_back(reply);
+void StepQueue::complete_head(Reply reply) {
+  kept_.push_back(std::move(reply));
   if (kept_.size() > limit_) kept_.pop_front();
   waiting_.pop_front();
   ++done_;

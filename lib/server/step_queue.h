@@ -66,7 +66,7 @@ class StepQueue {
   /// The last that waits. Only when not empty.
   [[nodiscard]] const Waiting& back() const { return waiting_.back(); }
   /// Takes the head off and keeps its answer.
-  void complete_head(const Reply& reply);
+  void complete_head(Reply reply);
   /// Takes everything off; none of it has happened.
   [[nodiscard]] std::deque<Waiting> drop_all();
 

@@ -13,22 +13,25 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace isthmus {
 namespace {
 
-constexpr int32_t kContext = 64;
+constexpr size_t kContext = 64;
+constexpr size_t kRecorded = 1024;
 constexpr int32_t kRepetitions = 5;
 constexpr double kSecondsEach = 1.0;
 
 Result<Matrix> recorded_rows(engine::Engine& front, int32_t cut) {
   std::vector<int32_t> tokens;
-  for (uint64_t i = 0; i < kContext; ++i) {
+  for (uint64_t i = 0; i < kRecorded; ++i) {
     tokens.push_back(static_cast<int32_t>(counter_uniform(1, i) * front.config().vocab_size));
   }
-  ISTHMUS_ASSIGN(const auto cache, front.make_cache({0, cut}, kContext));
+  ISTHMUS_ASSIGN(const auto cache, front.make_cache({0, cut}, kRecorded));
   const engine::Slice slice{.cache = cache.get(), .tokens = tokens};
   ISTHMUS_ASSIGN(std::vector<Matrix> rows, front.forward({&slice, 1}));
   return std::move(rows.front());
@@ -42,8 +45,9 @@ Result<double> decode_speed(engine::Engine& back, const Matrix& rows, engine::La
   for (size_t i = 0; i < count; ++i) {
     ISTHMUS_ASSIGN(auto cache, back.make_cache(window, kContext + 1));
     caches.push_back(std::move(cache));
-    slices.push_back(
-        {.cache = caches.back().get(), .hidden = rows.view(), .rows = engine::Rows::kNone});
+    slices.push_back({.cache = caches.back().get(),
+                      .hidden = rows.view().middle_rows(0, kContext),
+                      .rows = engine::Rows::kNone});
   }
   ISTHMUS_TRY(back.forward(slices));
   for (engine::Slice& slice : slices) {
@@ -64,6 +68,84 @@ Result<double> decode_speed(engine::Engine& back, const Matrix& rows, engine::La
     tokens += count;
   }
   return static_cast<double>(tokens) / seconds;
+}
+
+/// Several sequences with caches of their own that can be run again and again from where they are.
+class Sequences {
+ public:
+  Sequences(engine::Engine& back, const Matrix& rows, engine::LayerWindow window)
+      : back_(back), rows_(rows), window_(window) {}
+
+  /// One that holds `length` positions and gets `count` rows in every pass.
+  Status add(size_t length, size_t count, engine::Rows wanted) {
+    ISTHMUS_ASSIGN(auto cache, back_.make_cache(window_, static_cast<int32_t>(length + count)));
+    const engine::Slice fill{.cache = cache.get(),
+                             .hidden = rows_.view().middle_rows(0, length),
+                             .rows = engine::Rows::kNone};
+    ISTHMUS_TRY(back_.forward({&fill, 1}));
+    slices_.push_back({.cache = cache.get(),
+                       .hidden = rows_.view().middle_rows(0, count),
+                       .output = engine::Output::kLogits,
+                       .rows = wanted});
+    caches_.push_back(std::move(cache));
+    return {};
+  }
+
+  /// Processor seconds of one pass: the median of some.
+  Result<double> pass() {
+    std::vector<double> times;
+    for (int32_t i = 0; i < kPasses; ++i) {
+      const std::clock_t start = std::clock();
+      ISTHMUS_TRY(back_.forward(slices_));
+      times.push_back(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
+      for (const engine::Slice& slice : slices_) {
+        ISTHMUS_TRY(slice.cache->truncate(slice.cache->length() -
+                                          static_cast<int32_t>(slice.hidden.rows())));
+      }
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  static constexpr int32_t kPasses = 9;
+  engine::Engine& back_;
+  const Matrix& rows_;
+  engine::LayerWindow window_;
+  std::vector<std::unique_ptr<engine::KvCache>> caches_;
+  std::vector<engine::Slice> slices_;
+};
+
+Status compare_budgets(engine::Engine& back, const Matrix& rows, engine::LayerWindow window) {
+  constexpr size_t kSessions = 8;
+  constexpr size_t kBehind = 1024;
+  const auto decoding = [&](Sequences& sequences) -> Status {
+    for (size_t i = 0; i < kSessions; ++i)
+      ISTHMUS_TRY(sequences.add(kContext, 1, engine::Rows::kLast));
+    return {};
+  };
+  Sequences idle(back, rows, window);
+  ISTHMUS_TRY(decoding(idle));
+  ISTHMUS_ASSIGN(const double idle_pass, idle.pass());
+  std::printf("%zu decoding sessions: %.1f ms a pass\n", kSessions, idle_pass * 1e3);
+  for (const size_t budget : {16, 24, 32, 48, 64, 128, 256}) {
+    Sequences mixed(back, rows, window);
+    Sequences alone(back, rows, window);
+    ISTHMUS_TRY(decoding(mixed));
+    ISTHMUS_TRY(mixed.add(kBehind, budget - kSessions, engine::Rows::kNone));
+    ISTHMUS_TRY(alone.add(kBehind, budget, engine::Rows::kNone));
+    ISTHMUS_ASSIGN(const double mixed_pass, mixed.pass());
+    ISTHMUS_ASSIGN(const double alone_pass, alone.pass());
+    const double row = mixed_pass / static_cast<double>(budget - kSessions);
+    const double row_alone = alone_pass / static_cast<double>(budget);
+    std::printf(
+        "budget %3zu: %6.1f ms a pass, %5.2f times as long; a prompt's row %.2f ms, alone %.2f ms, "
+        "%.2f times as long\n",
+        budget, mixed_pass * 1e3, mixed_pass / idle_pass, row * 1e3, row_alone * 1e3,
+        row / row_alone);
+    std::fflush(stdout);
+  }
+  return {};
 }
 
 Status run(const std::string& path, int32_t cut, size_t threads,
@@ -87,7 +169,7 @@ Status run(const std::string& path, int32_t cut, size_t threads,
                 speeds.front(), speeds.back());
     std::fflush(stdout);
   }
-  return {};
+  return compare_budgets(*back, rows, {cut, layers});
 }
 
 }  // namespace

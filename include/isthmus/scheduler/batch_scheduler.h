@@ -24,7 +24,10 @@ namespace isthmus::scheduler {
 
 struct BatchOptions {
   /// Rows in one pass, in [16, 4096]. More makes prompts cheaper and a decoded token wait longer.
-  int32_t token_budget = 64;
+  /// With 24 on a CPU a prompt beside 8 decoding sessions makes their passes 2.5 times as long and
+  /// takes 1.6 times as long itself (lib/scheduler/README.md). A GPU, whose passes cost nearly the
+  /// same up to hundreds of rows, wants 256 or more.
+  int32_t token_budget = 24;
 
   /// Steps of at most this many rows are short.
   [[nodiscard]] int32_t short_rows() const { return token_budget < 32 ? token_budget / 4 : 8; }
