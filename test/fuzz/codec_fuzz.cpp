@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <vector>
 
 using isthmus::Matrix;
@@ -15,6 +16,18 @@ namespace codec = isthmus::codec;
 namespace {
 
 constexpr size_t kWidth = 40;
+
+// Of rows whose channels are alike, some of them too small to be coded.
+std::shared_ptr<const codec::Calibration> make_calibration() {
+  Matrix rows(200, kWidth);
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    for (size_t c = 0; c < kWidth; ++c)
+      rows.row(r)[c] = static_cast<float>((r * 7 + c * r) % 23) / static_cast<float>(1 + c % 9);
+  }
+  auto made = codec::calibrate(rows.view());
+  if (!made) std::abort();
+  return std::make_shared<const codec::Calibration>(std::move(*made));
+}
 
 std::vector<codec::BoundaryCodec> make_codecs() {
   // One per reader: plain numbers, packed fields, the entropy coder with each kind of table.
@@ -31,12 +44,27 @@ std::vector<codec::BoundaryCodec> make_codecs() {
                                  "step:0.02|rans",
                                  "split:x6|trellis:0.3|rans",
                                  "trellis:0.5|pad:32",
-                                 "sint2|rans"};
-  std::vector<codec::BoundaryCodec> codecs;
+                                 "sint2|rans",
+                                 "clip:max=3|binomial:3:mu=60|rans",
+                                 "rotate|clip:l2=30|dgauss:mu=40",
+                                 "rotate|clip:l2=30|dgauss:mu=40|rans",
+                                 "clip:max=3|rqm:3:range=2|rans"};
+  const auto calibration = make_calibration();
+  std::vector<codec::CodecSpec> specs;
   for (const char* text : kSpecs) {
-    const auto spec = codec::CodecSpec::parse(text);
+    auto spec = codec::CodecSpec::parse(text);
     if (!spec) std::abort();
-    auto made = codec::BoundaryCodec::make(*spec, kWidth);
+    specs.push_back(std::move(*spec));
+  }
+  for (const bool trellis : {false, true}) {
+    specs.push_back({.quantizer = codec::Step{.step = 0.4F, .trellis = trellis},
+                     .split = codec::Split{.threshold = 6},
+                     .transform = codec::Klt{calibration->hash()},
+                     .rans = true});
+  }
+  std::vector<codec::BoundaryCodec> codecs;
+  for (const codec::CodecSpec& spec : specs) {
+    auto made = codec::BoundaryCodec::make(spec, kWidth, {.calibration = calibration});
     if (!made) std::abort();
     codecs.push_back(std::move(*made));
   }

@@ -18,8 +18,9 @@ constexpr double kTotalWidth = 1000;
 constexpr double kLine = 17;
 
 // Colours that colour-blind readers can tell apart (Okabe and Ito 2008), then greys.
-constexpr const char* kColours[] = {"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9",
-                                    "#d55e00", "#b8a500", "#777777", "#aaaaaa"};
+constexpr const char* kColours[] = {"#0072b2", "#e69f00", "#009e73", "#cc79a7",
+                                    "#56b4e9", "#d55e00", "#b8a500", "#777777",
+                                    "#8c564b", "#e377c2", "#aaaaaa"};
 
 template <typename... Values>
 std::string format(const char* pattern, Values... values) {
