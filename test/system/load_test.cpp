@@ -52,6 +52,7 @@ TEST_CASE("a full server refuses, or makes wait, and the report says so", "[syst
       load(server, {"--devices", "3", "--prompt", "10", "--output", "5", "--duration", "3"}));
   CHECK(json["completed"] >= 1);
   CHECK(json["failed"].contains("ServerFull") == !wait);
+  CHECK((json["told_busy"] > 0) == wait);
 }
 
 TEST_CASE("requests come when a trace or chance says so", "[system][load]") {

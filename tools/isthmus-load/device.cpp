@@ -21,7 +21,7 @@ Outcome SimulatedDevice::serve(const Request& request, const std::atomic<bool>& 
   stop_ = &stop;
   deadline_ = clock_.now() + timeout_;
   const Status done = [&]() -> Status {
-    ISTHMUS_ASSIGN(opened_, open());
+    ISTHMUS_ASSIGN(opened_, open(outcome));
     sequence_ = 0;
     position_ = 0;
     const auto room = static_cast<int32_t>(opened_.max_tokens);
@@ -36,13 +36,12 @@ Outcome SimulatedDevice::serve(const Request& request, const std::atomic<bool>& 
   return outcome;
 }
 
-Result<wire::Opened> SimulatedDevice::open() {
+Result<wire::Opened> SimulatedDevice::open(Outcome& outcome) {
   do {
     session_ = SystemRandom().next_u64();
   } while (session_ == 0);
   wire::Open open = recording_.open;
   open.session = session_;
-  Outcome ignored;
   while (true) {
     const uint64_t id = next_request_++;
     ISTHMUS_TRY(channel_.send({wire::encode({.request_id = id, .body = open}), {}}));
@@ -52,7 +51,7 @@ Result<wire::Opened> SimulatedDevice::open() {
     if (const auto* failure = std::get_if<wire::Failure>(&answer.body)) {
       return fail(failure->code, failure->message);
     }
-    if (const auto* busy = std::get_if<wire::Busy>(&answer.body)) pause(*busy, ignored);
+    if (const auto* busy = std::get_if<wire::Busy>(&answer.body)) pause(*busy, outcome);
   }
 }
 

@@ -46,7 +46,7 @@ class SimulatedDevice {
   };
 
   [[nodiscard]] std::chrono::nanoseconds now() const { return clock_.now() - start_; }
-  Result<wire::Opened> open();
+  Result<wire::Opened> open(Outcome& outcome);
   void close();
   /// Sends steps for tokens [position, position + count), `width` at a time and as many in flight
   /// as agreed, and waits for all the answers; only the last wants a token.
