@@ -122,6 +122,14 @@ TEST_CASE("a chat follows its plan", "[system][plan]") {
   const Finished said = test::run(chat, {{"ISTHMUS_HOME", fixture.server.home()}});
   CAPTURE(said.err);
   REQUIRE(said.exit_code == 0);
+  // So does a server that holds no more than the plan needs of it.
+  const test::ServerProcess planned_server({"--allow-any-client", "--plan", fixture.output});
+  chat[4] = planned_server.address();
+  const Finished there = test::run(chat, {{"ISTHMUS_HOME", planned_server.home()}});
+  CAPTURE(there.err);
+  REQUIRE(there.exit_code == 0);
+  CHECK(json::parse(there.out).at("token_ids") == json::parse(said.out).at("token_ids"));
+  chat[4] = fixture.server.address();
   // The same as with the plan's settings by hand.
   chat.resize(5);
   chat.insert(chat.end(), {"--cut", std::to_string(plan.placement.cut), "--codec", plan.codec_up,

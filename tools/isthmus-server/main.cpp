@@ -146,12 +146,13 @@ int main(int argc, char** argv) {
   declare(app, flags);
   return run_tool(
       app, argc, argv, [&] { check(flags); },
-      [&] {
+      [&]() -> Status {
         spdlog::set_default_logger(spdlog::stderr_color_mt(kTool));
         spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
         if (flags.quiet) spdlog::set_level(spdlog::level::warn);
         std::signal(SIGTERM, request_stop);
         std::signal(SIGINT, request_stop);
+        ISTHMUS_TRY(follow_plan(flags));
         return run(flags);
       });
 }

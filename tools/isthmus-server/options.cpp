@@ -1,10 +1,14 @@
 #include "options.h"
 
+#include <isthmus/model/model_file.h>
+#include <isthmus/planner/plan_file.h>
+
 #include <charconv>
 #include <string_view>
 
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
+#include "common/text_file.h"
 
 namespace isthmus::tools {
 namespace {
@@ -73,6 +77,33 @@ void declare(CLI::App& app, ServerFlags& flags) {
                "accept clients whose keys are not enrolled");
   app.add_flag("--insecure", flags.insecure, "no keys and no encryption");
   app.add_flag("--quiet", flags.quiet, "log warnings and errors only");
+  CLI::Option* plan = app.add_option("--plan", flags.plan,
+                                     "file of isthmus-plan that decides layers, bits and context");
+  for (const char* decided : {"--layers", "--back-bits", "--kv-bits", "--max-tokens"})
+    plan->excludes(decided);
+}
+
+Status follow_plan(ServerFlags& flags) {
+  if (flags.plan.empty()) return {};
+  ISTHMUS_ASSIGN(const std::string text, read_text(flags.plan));
+  ISTHMUS_ASSIGN(const planner::PlanFile plan, planner::parse_plan(text, flags.plan.string()));
+  ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
+  const model::ModelConfig& config = file->config();
+  const planner::ModelShape shape{config.architecture, config.layer_count, config.hidden_size,
+                                  config.vocab_size};
+  const std::string name = flags.plan.string();
+  if (plan.model != shape)
+    return fail(ErrorCode::kModelMismatch, "server: " + name + " is a plan for another model");
+  if (plan.placement.is_local())
+    return fail(ErrorCode::kInvalidArgument, "server: " + name + " needs no server");
+  const int32_t end = plan.placement.has_tail() ? plan.placement.tail : config.layer_count;
+  // A server of the head alone has no layers to name.
+  if (plan.placement.cut < end)
+    flags.layers = std::to_string(plan.placement.cut) + ":" + std::to_string(end);
+  flags.engine.weight_bits = plan.back_bits;
+  flags.engine.kv_bits = plan.kv_bits;
+  flags.limits.max_tokens = plan.context;
+  return {};
 }
 
 void check(ServerFlags& flags) {

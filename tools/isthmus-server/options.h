@@ -18,6 +18,7 @@ struct ServerFlags {
   std::filesystem::path model;
   std::string bind = "127.0.0.1:5755";
   std::string layers;             // "A:B"; empty: all that the file holds
+  std::filesystem::path plan;     // of isthmus-plan; empty: what the other flags say
   std::filesystem::path profile;  // of isthmus-plan profile, for clients that plan
   std::string device = "cpu";     // "cpu", "torch" or "cuda[:N]"
   std::string precision;          // empty: the device's default
@@ -37,6 +38,11 @@ struct ServerFlags {
 
 /// Declares every flag on `app`, bound to `flags`.
 void declare(CLI::App& app, ServerFlags& flags);
+
+/// Sets what --plan decides: layers, bits and context. Does nothing without one. \returns the
+/// errors of reading plan and model; kModelMismatch when they do not belong together;
+/// kInvalidArgument for a plan that needs no server.
+[[nodiscard]] Status follow_plan(ServerFlags& flags);
 
 /// Refuses values out of range. \throws CLI::ValidationError
 void check(ServerFlags& flags);
