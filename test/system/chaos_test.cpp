@@ -1,8 +1,8 @@
 // Servers die at random moments while four devices generate: every reply is finished, with the
 // tokens of an undisturbed one.
 //
-// ISTHMUS_CHAOS_KILLS=100 makes the long run that the server's README quotes; a few kills when it
-// is not set.
+// ISTHMUS_CHAOS_KILLS=100 makes the long run that lib/edge/README.md quotes; a few kills when it is
+// not set.
 #include <isthmus/edge/device.h>
 
 #include <signal.h>
