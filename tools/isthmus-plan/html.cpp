@@ -24,20 +24,6 @@ constexpr double kHeight = 300;
 // Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
 constexpr const char* kColours[] = {"#0072b2", "#e69f00", "#bbbbbb", "#009e73"};
 
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '<') {
-      result += "&lt;";
-    } else if (c == '&') {
-      result += "&amp;";
-    } else {
-      result += c;
-    }
-  }
-  return result;
-}
-
 std::string label(double x, double y, const std::string& text, const char* anchor = "middle") {
   return format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, y, anchor) + escaped(text) +
          "</text>\n";
