@@ -132,9 +132,9 @@ void FloodGuard::look_at_connections() {
 void FloodGuard::cut_off(const Connection& connection) {
   // libzmq sees the end of the stream, lets go of the unfinished message, and closes the
   // descriptor. Should that have happened this very moment, and the number be another client's
-  // already, that one connects again.
-  shutdown(connection.fd, SHUT_RDWR);
+  // already, that one connects again. Counted first: who notices the end may ask for the count.
   ++cut_;
+  shutdown(connection.fd, SHUT_RDWR);
 }
 
 }  // namespace isthmus::transport
