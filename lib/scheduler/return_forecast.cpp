@@ -7,6 +7,8 @@ namespace {
 
 using std::chrono::nanoseconds;
 
+constexpr nanoseconds kFirstGuess = std::chrono::microseconds(250);  // grows while it is too short
+
 constexpr int kMemory = 4;    // a new time counts one part in so many
 constexpr int kSlack = 2;     // times the usual; who is later is not waited for
 constexpr int kPatience = 4;  // a pass is put off by at most one part in so many of its time
@@ -20,7 +22,11 @@ void ReturnForecast::answered(uint64_t lane, Clock::TimePoint now) {
 void ReturnForecast::arrived(uint64_t lane, Clock::TimePoint now) {
   Lane& known = lanes_[lane];
   if (known.answered) {
-    const nanoseconds away = now - *known.answered;
+    // Taking the time of a pass for the lane's own would mean never to wait for it again, and so
+    // never to learn better.
+    const nanoseconds least = std::max<nanoseconds>(nanoseconds(0), caught_up_ - *known.answered);
+    const nanoseconds most = std::max<nanoseconds>(least, now - *known.answered);
+    const nanoseconds away = std::clamp(known.usual.value_or(kFirstGuess), least, most);
     known.usual = known.usual ? *known.usual + (away - *known.usual) / kMemory : away;
   }
   known.answered.reset();

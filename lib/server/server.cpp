@@ -37,12 +37,18 @@ class Loop {
   /// Takes in what is here, and what is worth waiting for.
   Status collect(milliseconds idle_poll) {
     for (int taken = 0; taken < kRequestsPerRound; ++taken) {
-      auto patience = taken == 0 ? idle_poll : milliseconds(0);  // answers may be ready by then
-      if (host_.waiting_steps() > 0) {
-        patience = std::chrono::ceil<milliseconds>(host_.worth_waiting());
+      ISTHMUS_ASSIGN(std::optional<transport::Incoming> incoming,
+                     listener_.receive(milliseconds(0)));
+      if (!incoming) {
+        host_.caught_up();
+        auto patience = taken == 0 ? idle_poll : milliseconds(0);  // answers may be ready by then
+        if (host_.waiting_steps() > 0)
+          patience = std::chrono::ceil<milliseconds>(host_.worth_waiting());
+        if (patience.count() == 0) return {};
+        ISTHMUS_ASSIGN(incoming, listener_.receive(patience));
+        if (!incoming) return {};
+        host_.caught_up();  // it came only now
       }
-      ISTHMUS_ASSIGN(std::optional<transport::Incoming> incoming, listener_.receive(patience));
-      if (!incoming) return {};
       host_.receive(std::move(*incoming), clock_.now());
     }
     return {};

@@ -18,9 +18,11 @@ namespace isthmus::scheduler {
 /// Not thread-safe.
 class ReturnForecast {
  public:
+  /// All that had come by `now` has been noted.
+  void caught_up(Clock::TimePoint now) { caught_up_ = now; }
   /// A lane got an answer and has nothing else waiting.
   void answered(uint64_t lane, Clock::TimePoint now);
-  /// Its next step came.
+  /// Its next step is here. It came at some time since `caught_up`: while a pass runs nobody looks.
   void arrived(uint64_t lane, Clock::TimePoint now);
   void forget(uint64_t lane);
 
@@ -34,6 +36,7 @@ class ReturnForecast {
     std::optional<std::chrono::nanoseconds> usual;  // between answer and next step
     std::optional<Clock::TimePoint> answered;       // while it is away
   };
+  Clock::TimePoint caught_up_;
   std::map<uint64_t, Lane> lanes_;
 };
 

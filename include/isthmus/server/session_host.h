@@ -50,6 +50,9 @@ class SessionHost {
   /// Takes in one request. Its answer is among `take_answers` now, or after some `run_batch`.
   void receive(transport::Incoming request, Clock::TimePoint arrived);
 
+  /// All that had come by now has been received: what is received next came after.
+  void caught_up() { forecast_.caught_up(clock_.now()); }
+
   /// One pass over the layers for all sessions that have something to compute. \returns whether
   /// there was anything.
   bool run_batch();

@@ -17,6 +17,7 @@ ReturnForecast accustomed(microseconds away) {
   for (int i = 0; i < 20; ++i) {
     const auto answered = kStart + i * std::chrono::seconds(1);
     forecast.answered(1, answered);
+    forecast.caught_up(answered + away);
     forecast.arrived(1, answered + away);
   }
   return forecast;
@@ -45,12 +46,68 @@ TEST_CASE("who is far away is not waited for", "[scheduler][forecast]") {
   CHECK(stranger.worth_waiting(now, kPass) == kNo);
 }
 
+TEST_CASE("the time that nobody looked is not taken for the lane's own", "[scheduler][forecast]") {
+  struct Row {
+    microseconds usual;
+    microseconds caught_up;  // since the answer; so is the next
+    microseconds found;
+    microseconds learnt;  // the usual time afterwards, for which a new time counts a quarter
+  };
+  const Row rows[] = {
+      {microseconds(500), microseconds(50), microseconds(9000), microseconds(500)},   // may well be
+      {microseconds(500), microseconds(0), microseconds(300), microseconds(450)},     // sooner
+      {microseconds(500), microseconds(900), microseconds(9000), microseconds(600)},  // later
+      {microseconds(500), microseconds(900), microseconds(900), microseconds(600)},   // known well
+      {microseconds(500), microseconds(-700), microseconds(100), microseconds(400)},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.caught_up.count(), row.found.count());
+    ReturnForecast forecast = accustomed(row.usual);
+    auto now = kStart + std::chrono::minutes(1);
+    forecast.answered(1, now);
+    forecast.caught_up(now + row.caught_up);
+    forecast.arrived(1, now + row.found);
+    now += std::chrono::minutes(1);
+    forecast.answered(1, now);
+    CHECK(forecast.worth_waiting(now, kPass) == 2 * row.learnt);
+  }
+}
+
+TEST_CASE("a decoder beside a prompt gets into every pass however it began",
+          "[scheduler][forecast]") {
+  // A pass starts as soon as nobody is waited for, and the lane needs 800 us.
+  constexpr microseconds kAway{800};
+  ReturnForecast forecast;
+  auto now = kStart;
+  int missed_lately = 0;
+  Clock::TimePoint returns = now;
+  for (int pass = 0; pass < 60; ++pass) {
+    const auto wait = forecast.worth_waiting(now, kPass);
+    const bool comes = returns <= now + wait;
+    if (comes) {
+      now = std::max(now, returns);
+      if (returns == now) forecast.caught_up(now);
+      forecast.arrived(1, now);
+    } else {
+      now += wait;
+      missed_lately += pass >= 30 ? 1 : 0;
+    }
+    forecast.caught_up(now);
+    now += kPass;
+    if (!comes) continue;
+    forecast.answered(1, now);
+    returns = now + kAway;
+  }
+  CHECK(missed_lately == 0);
+}
+
 TEST_CASE("habits are learnt anew, and forgotten with the lane", "[scheduler][forecast]") {
   ReturnForecast forecast = accustomed(microseconds(100'000));
   auto now = kStart + std::chrono::minutes(1);
   for (int i = 0; i < 40; ++i) {
     now += std::chrono::seconds(1);
     forecast.answered(1, now);
+    forecast.caught_up(now + microseconds(100));
     forecast.arrived(1, now + microseconds(100));
   }
   forecast.answered(1, now);
