@@ -10,9 +10,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "common/bandwidth.h"
@@ -33,6 +36,7 @@ using planner::MachineProfile;
 constexpr int32_t kChunk = 128;     // tokens of the largest prompt chunk measured
 constexpr int32_t kFar = 1024;      // positions in front of a token, for the effect of length
 constexpr int32_t kCodecRows = 64;  // of the larger message
+constexpr size_t kSweepBytes = 64'000'000;  // more than the last cache of a device holds
 constexpr const char* kText =
     "The old lighthouse stood at the end of a long pier, and every evening its keeper climbed the "
     "stairs with a lamp in one hand and a book in the other. He wrote down the weather, the ships "
@@ -96,18 +100,34 @@ class Measurement {
     return fail(ErrorCode::kUnsupported, "/proc/meminfo does not say how much memory is free");
   }
 
-  // Steps of the progress bar: what takes long, roughly in proportion.
-  void advance() {
-    const size_t all = flags_.weight_bits.size() * (points().size() + 1) + flags_.kv_bits.size() +
-                       flags_.specs.size();
-    progress_.update(std::min(1.0, ++done_ / static_cast<double>(all)));
+  // What takes long, roughly in proportion: weights of one precision as much as four others.
+  void advance(double share) {
+    constexpr double kOfWeights = 4;
+    const double all = kOfWeights * static_cast<double>(flags_.weight_bits.size()) +
+                       static_cast<double>(flags_.kv_bits.size() + 1);
+    done_ += share;
+    progress_.update(std::min(1.0, done_ / all));
   }
 
-  Result<Timing> time(int repetitions, double pause_s, const std::function<Status()>& call) {
-    ISTHMUS_ASSIGN(const Timing timing, time_calls(repetitions, pause_s, call));
-    spread_sum_ += timing.spread;
-    ++spread_count_;
-    return timing;
+  // Medians. Between two steps of a session a machine waits for the network: its caches fill with
+  // what other programs do, and threads fall asleep. A loop that does nothing else measures a speed
+  // that sessions never see.
+  Result<std::vector<double>> time(const std::vector<std::function<Status()>>& calls,
+                                   double progress) {
+    const double step = progress / (flags_.repetitions * static_cast<double>(calls.size()));
+    ISTHMUS_ASSIGN(
+        const std::vector<Timing> timings, time_rounds(flags_.repetitions, calls, [&] {
+          advance(step);
+          sweep_.read(pool_);
+          std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(flags_.pause_ms));
+        }));
+    std::vector<double> medians;
+    for (const Timing& timing : timings) {
+      medians.push_back(timing.median);
+      spread_sum_ += timing.spread;
+      ++spread_count_;
+    }
+    return medians;
   }
 
   Status read_tokens() {
@@ -176,31 +196,31 @@ class Measurement {
     cost.head_bytes = head->info().weight_bytes;
     ISTHMUS_ASSIGN(const auto engine, load_whole(bits, 16));
     cost.time.tokens = {1, 8, 32, kChunk};
+    std::vector<std::function<Status()>> calls;
     for (const int32_t n : points()) {
       cost.time.layers.push_back(n);
       for (const double tokens : cost.time.tokens) {
-        ISTHMUS_ASSIGN(const double seconds,
-                       time_segment(*engine, {0, n}, static_cast<int32_t>(tokens)));
-        cost.time.seconds.push_back(seconds);
+        ISTHMUS_ASSIGN(auto call, segment_call(*engine, {0, n}, static_cast<int32_t>(tokens)));
+        calls.push_back(std::move(call));
       }
-      advance();
     }
-    ISTHMUS_ASSIGN(const double head_call, time_head(*engine));
-    cost.head_seconds = std::max(0.0, head_call - cost.time.seconds.front());
-    advance();
+    ISTHMUS_ASSIGN(auto head_call, this->head_call(*engine));
+    calls.push_back(std::move(head_call));
+    ISTHMUS_ASSIGN(cost.time.seconds, time(calls, 4));
+    cost.head_seconds = std::max(0.0, cost.time.seconds.back() - cost.time.seconds.front());
+    cost.time.seconds.pop_back();
     profile_.weights.push_back(std::move(cost));
     return {};
   }
 
-  Result<double> time_segment(Engine& engine, LayerWindow window, int32_t count) {
-    const int repetitions = count == 1 ? 2 * flags_.repetitions : flags_.repetitions;
-    ISTHMUS_ASSIGN(const auto cache, engine.make_cache(window, repetitions + kChunk));
-    ISTHMUS_ASSIGN(const Timing timing, time(repetitions, 1e-3 * flags_.pause_ms, [&]() -> Status {
-                     // Tokens are decoded one behind the other, prompts begin anew.
-                     if (count > 1) ISTHMUS_TRY(cache->truncate(0));
-                     return step(engine, *cache, count);
-                   }));
-    return timing.median;
+  Result<std::function<Status()>> segment_call(Engine& engine, LayerWindow window, int32_t count) {
+    ISTHMUS_ASSIGN(std::shared_ptr<engine::KvCache> cache,
+                   engine.make_cache(window, flags_.repetitions + kChunk));
+    return [this, &engine, cache, count]() -> Status {
+      // Tokens are decoded one behind the other, prompts begin anew.
+      if (count > 1) ISTHMUS_TRY(cache->truncate(0));
+      return step(engine, *cache, count);
+    };
   }
 
   Status step(Engine& engine, engine::KvCache& cache, int32_t count) {
@@ -212,21 +232,21 @@ class Measurement {
   }
 
   // Final norm, head and the choice of a token, for one row.
-  Result<double> time_head(Engine& engine) {
-    const Matrix row(1, static_cast<size_t>(file_->config().hidden_size));
-    ISTHMUS_ASSIGN(const auto cache, engine.make_cache({layers_, layers_}, 1));
-    ISTHMUS_ASSIGN(const Timing timing,
-                   time(2 * flags_.repetitions, 1e-3 * flags_.pause_ms, [&]() -> Status {
-                     ISTHMUS_TRY(cache->truncate(0));
-                     const engine::Slice slice{.cache = cache.get(),
-                                               .hidden = row.view(),
-                                               .output = engine::Output::kLogits,
-                                               .rows = engine::Rows::kLast};
-                     ISTHMUS_ASSIGN(const auto outputs, engine.forward({&slice, 1}));
-                     ISTHMUS_TRY(engine::sample(outputs.front().row(0), {}, {}, 0));
-                     return {};
-                   }));
-    return timing.median;
+  Result<std::function<Status()>> head_call(Engine& engine) {
+    ISTHMUS_ASSIGN(std::shared_ptr<engine::KvCache> cache,
+                   engine.make_cache({layers_, layers_}, 1));
+    const auto row =
+        std::make_shared<const Matrix>(1, static_cast<size_t>(file_->config().hidden_size));
+    return [&engine, cache, row]() -> Status {
+      ISTHMUS_TRY(cache->truncate(0));
+      const engine::Slice slice{.cache = cache.get(),
+                                .hidden = row->view(),
+                                .output = engine::Output::kLogits,
+                                .rows = engine::Rows::kLast};
+      ISTHMUS_ASSIGN(const auto outputs, engine.forward({&slice, 1}));
+      ISTHMUS_TRY(engine::sample(outputs.front().row(0), {}, {}, 0));
+      return {};
+    };
   }
 
   // A token behind many others against one behind few.
@@ -234,24 +254,24 @@ class Measurement {
     const int32_t far = std::min(kFar, file_->config().context_length - 64);
     ISTHMUS_ASSIGN(const auto engine, load_whole(flags_.weight_bits.front(), bits));
     ISTHMUS_ASSIGN(const auto cache, engine->make_cache({0, layers_}, far + 64));
+    ISTHMUS_ASSIGN(const auto near, engine->make_cache({0, layers_}, 64));
     planner::KvCost cost{.bits = bits};
     cost.bytes_per_token_and_layer =
         static_cast<double>(engine->info().kv_bytes_per_token_and_layer);
-    const auto decode_at = [&](int32_t position) -> Result<double> {
-      ISTHMUS_ASSIGN(const Timing timing, time(flags_.repetitions, 0, [&]() -> Status {
-                       ISTHMUS_TRY(cache->truncate(position));
-                       return step(*engine, *cache, 1);
-                     }));
-      return timing.median;
-    };
     while (cache->length() < far)
       ISTHMUS_TRY(step(*engine, *cache, std::min(kChunk, far - cache->length())));
-    ISTHMUS_ASSIGN(const double behind_many, decode_at(far));
-    ISTHMUS_ASSIGN(const double behind_few, decode_at(1));
+    ISTHMUS_TRY(step(*engine, *near, 1));
+    const auto decode_behind = [&](engine::KvCache& tokens) {
+      return [this, &engine, &tokens, length = tokens.length()]() -> Status {
+        ISTHMUS_TRY(tokens.truncate(length));
+        return step(*engine, tokens, 1);
+      };
+    };
+    ISTHMUS_ASSIGN(const std::vector<double> seconds,
+                   time({decode_behind(*cache), decode_behind(*near)}, 1));
     cost.seconds_per_pair_and_layer =
-        std::max(0.0, (behind_many - behind_few) / (layers_ * (far - 1.0)));
+        std::max(0.0, (seconds[0] - seconds[1]) / (layers_ * (far - 1.0)));
     profile_.kv.push_back(cost);
-    advance();
     return {};
   }
 
@@ -268,18 +288,24 @@ class Measurement {
       ISTHMUS_ASSIGN(std::vector<Matrix> outputs, engine->forward({&slice, 1}));
       boundaries_.emplace_back(cut, std::move(outputs.front()));
     }
+    std::vector<CodecTrial> trials;
     for (const std::string& text : flags_.specs) {
       ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
-      SystemRandom random;
-      ISTHMUS_ASSIGN(
-          const auto codec,
-          codec::BoundaryCodec::make(
-              spec, static_cast<size_t>(file_->config().hidden_size),
-              {.calibration = codec::find_calibration(spec, calibrations), .random = &random}));
-      ISTHMUS_ASSIGN(planner::CodecCost cost, measure_codec(codec));
-      cost.spec = text;
-      profile_.codecs.push_back(std::move(cost));
-      advance();
+      ISTHMUS_ASSIGN(auto codec, codec::BoundaryCodec::make(
+                                     spec, static_cast<size_t>(file_->config().hidden_size),
+                                     {.calibration = codec::find_calibration(spec, calibrations),
+                                      .random = &random_}));
+      trials.push_back({.codec = std::move(codec)});
+      ISTHMUS_ASSIGN(auto sizes, message_sizes(trials.back().codec));
+      profile_.codecs.push_back({.spec = text, .sizes = std::move(sizes)});
+    }
+    std::vector<std::function<Status()>> calls;
+    for (CodecTrial& trial : trials) add_codec_calls(trial, calls);
+    ISTHMUS_ASSIGN(const std::vector<double> seconds, time(calls, 1));
+    for (size_t i = 0; i < trials.size(); ++i) {
+      const double* four = seconds.data() + 4 * i;
+      profile_.codecs[i].encode_seconds = affine(four[0], four[2]);
+      profile_.codecs[i].decode_seconds = affine(four[1], four[3]);
     }
     return {};
   }
@@ -290,8 +316,8 @@ class Measurement {
     return {.fixed = std::max(0.0, one - per_row), .per_row = per_row};
   }
 
-  Result<planner::CodecCost> measure_codec(const codec::BoundaryCodec& codec) {
-    planner::CodecCost cost;
+  Result<std::vector<planner::MessageSize>> message_sizes(const codec::BoundaryCodec& codec) const {
+    std::vector<planner::MessageSize> sizes;
     for (const auto& [cut, rows] : boundaries_) {
       size_t alone = 0;
       for (size_t r = 0; r < rows.rows(); ++r) {
@@ -300,29 +326,32 @@ class Measurement {
       }
       ISTHMUS_ASSIGN(const auto together, codec.encode(rows.view()));
       const double one = static_cast<double>(alone) / static_cast<double>(rows.rows());
-      cost.sizes.push_back({cut, affine(one, static_cast<double>(together.size()))});
+      sizes.push_back({cut, affine(one, static_cast<double>(together.size()))});
     }
+    return sizes;
+  }
+
+  // One codec while it is being timed.
+  struct CodecTrial {
+    codec::BoundaryCodec codec;
+    std::vector<std::byte> one, many;  // messages of one row and of all
+    Matrix decoded;
+  };
+
+  // Encoding and decoding one row, then all.
+  void add_codec_calls(CodecTrial& trial, std::vector<std::function<Status()>>& calls) const {
     const Matrix& rows = boundaries_[boundaries_.size() / 2].second;
-    Matrix decoded(rows.rows(), rows.cols());
-    double encode[2] = {};
-    double decode[2] = {};
-    for (const size_t many : {0, 1}) {
-      const size_t count = many == 0 ? 1 : rows.rows();
-      std::vector<std::byte> message;
-      ISTHMUS_ASSIGN(const Timing encoding,
-                     time(flags_.repetitions, 1e-3 * flags_.pause_ms, [&]() -> Status {
-                       ISTHMUS_ASSIGN(message, codec.encode(rows.view().middle_rows(0, count)));
-                       return {};
-                     }));
-      ISTHMUS_ASSIGN(const Timing decoding, time(flags_.repetitions, 1e-3 * flags_.pause_ms, [&] {
-                       return codec.decode_into(message, decoded.view().middle_rows(0, count));
-                     }));
-      encode[many] = encoding.median;
-      decode[many] = decoding.median;
+    trial.decoded = Matrix(rows.rows(), rows.cols());
+    for (std::vector<std::byte>* message : {&trial.one, &trial.many}) {
+      const size_t count = message == &trial.one ? 1 : rows.rows();
+      calls.emplace_back([&rows, &trial, message, count]() -> Status {
+        ISTHMUS_ASSIGN(*message, trial.codec.encode(rows.view().middle_rows(0, count)));
+        return {};
+      });
+      calls.emplace_back([&trial, message, count] {
+        return trial.codec.decode_into(*message, trial.decoded.view().middle_rows(0, count));
+      });
     }
-    cost.encode_seconds = affine(encode[0], encode[1]);
-    cost.decode_seconds = affine(decode[0], decode[1]);
-    return cost;
   }
 
   const ProfileFlags& flags_;
@@ -330,7 +359,9 @@ class Measurement {
   const int32_t layers_;
   ThreadPool pool_;
   ProgressBar progress_;
-  int done_ = 0;
+  ReadingMatter sweep_{kSweepBytes};
+  SystemRandom random_;
+  double done_ = 0;
   double spread_sum_ = 0;
   int spread_count_ = 0;
   std::vector<int32_t> tokens_;

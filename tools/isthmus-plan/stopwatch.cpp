@@ -3,9 +3,7 @@
 #include <isthmus/core/clock.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <thread>
 
 namespace isthmus::tools {
 
@@ -14,19 +12,26 @@ double quantile(const std::vector<double>& sorted, double share) {
   return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
 }
 
-Result<Timing> time_calls(int repetitions, double pause_s, const std::function<Status()>& call) {
+Result<std::vector<Timing>> time_rounds(int rounds, std::span<const std::function<Status()>> calls,
+                                        const std::function<void()>& before) {
   const SteadyClock clock;
-  std::vector<double> times;
-  for (int i = 0; i < repetitions; ++i) {
-    if (pause_s > 0) std::this_thread::sleep_for(std::chrono::duration<double>(pause_s));
-    const Clock::TimePoint start = clock.now();
-    ISTHMUS_TRY(call());
-    times.push_back(seconds_between(start, clock.now()));
+  std::vector<std::vector<double>> times(calls.size());
+  for (int round = 0; round < rounds; ++round) {
+    for (size_t i = 0; i < calls.size(); ++i) {
+      before();
+      const Clock::TimePoint start = clock.now();
+      ISTHMUS_TRY(calls[i]());
+      times[i].push_back(seconds_between(start, clock.now()));
+    }
   }
-  std::sort(times.begin(), times.end());
-  const double median = quantile(times, 0.5);
-  const double middle = quantile(times, 0.75) - quantile(times, 0.25);
-  return Timing{.median = median, .spread = median > 0 ? middle / median : 0};
+  std::vector<Timing> timings;
+  for (std::vector<double>& list : times) {
+    std::sort(list.begin(), list.end());
+    const double median = quantile(list, 0.5);
+    const double middle = quantile(list, 0.75) - quantile(list, 0.25);
+    timings.push_back({.median = median, .spread = median > 0 ? middle / median : 0});
+  }
+  return timings;
 }
 
 }  // namespace isthmus::tools

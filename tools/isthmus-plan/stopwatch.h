@@ -4,6 +4,7 @@
 #include <isthmus/core/error.h>
 
 #include <functional>
+#include <span>
 #include <vector>
 
 namespace isthmus::tools {
@@ -14,11 +15,12 @@ struct Timing {
   double spread = 0;  ///< middle half over median
 };
 
-/// The times of `repetitions` calls, each behind a pause: between two steps of a session a machine
-/// waits for the network, caches cool down and threads fall asleep, so a loop without pauses
-/// measures a speed that sessions never see.
-[[nodiscard]] Result<Timing> time_calls(int repetitions, double pause_s,
-                                        const std::function<Status()>& call);
+/// Times every call once a round, with `before` in front of each, untimed. Rounds, because a
+/// machine is faster in one second than in the next, and what is compared later should share its
+/// moods.
+[[nodiscard]] Result<std::vector<Timing>> time_rounds(
+    int rounds, std::span<const std::function<Status()>> calls,
+    const std::function<void()>& before);
 
 /// The value that `share` of the sorted list lies below, by the nearest rank.
 [[nodiscard]] double quantile(const std::vector<double>& sorted, double share);
