@@ -221,6 +221,8 @@ Result<ModelParts> read_gguf_model(std::span<const std::byte> file) {
   ISTHMUS_ASSIGN(parts.tokenizer, gguf::read_tokenizer(contents.metadata));
   ISTHMUS_TRY(check_vocabulary(parts.tokenizer, parts.config.vocab_size));
   ISTHMUS_ASSIGN(parts.slice, describe_slice(contents.metadata));
+  ISTHMUS_ASSIGN(parts.source_digests,
+                 read_slice_digests(contents.metadata, parts.config.layer_count));
   parts.tensors = std::move(contents.tensors);
   return parts;
 }

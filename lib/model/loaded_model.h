@@ -20,6 +20,7 @@ struct ModelParts {
   text::TokenizerSpec tokenizer;
   std::vector<Tensor> tensors;  ///< names unique
   std::string slice;            ///< what a sliced file holds, in words; empty for a whole model
+  std::vector<Digest> source_digests;  ///< of the parts of the model that a slice was cut from
 };
 
 class LoadedModel final : public ModelFile {
@@ -32,6 +33,10 @@ class LoadedModel final : public ModelFile {
   [[nodiscard]] std::span<const Tensor> tensors() const override { return parts_.tensors; }
   [[nodiscard]] Result<const Tensor*> find(std::string_view name) const override;
   void release(const Tensor& tensor) const override;
+  [[nodiscard]] bool is_slice() const override { return !parts_.slice.empty(); }
+  [[nodiscard]] std::span<const Digest> source_digests() const override {
+    return parts_.source_digests;
+  }
 
  private:
   ModelParts parts_;

@@ -1,5 +1,7 @@
 #include "slice.h"
 
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/model/model_file.h>
 
 #include <algorithm>
@@ -77,7 +79,8 @@ Status check_complete(const ModelFile& source, const Part& part) {
   return {};
 }
 
-void write_slice_entries(const Part& part, const ModelConfig& config, Header& header) {
+void write_slice_entries(const Part& part, const ModelConfig& config,
+                         std::span<const Digest> digests, Header& header) {
   header.string(kSliceLayers);
   header.number(static_cast<uint32_t>(ValueType::kArray));
   header.number(static_cast<uint32_t>(ValueType::kI32));
@@ -91,11 +94,16 @@ void write_slice_entries(const Part& part, const ModelConfig& config, Header& he
   header.entry<uint8_t>(kSliceTiedHead, ValueType::kBool, config.tied_head ? 1 : 0);
   header.entry<uint32_t>(kSliceVocabSize, ValueType::kU32,
                          static_cast<uint32_t>(config.vocab_size));
+  header.string(kSliceDigests);
+  header.number(static_cast<uint32_t>(ValueType::kArray));
+  header.number(static_cast<uint32_t>(ValueType::kU8));
+  header.number<uint64_t>(digests.size() * sizeof(Digest));
+  for (const Digest& digest : digests) header.raw(digest);
 }
-constexpr uint64_t kSliceEntryCount = 5;
+constexpr uint64_t kSliceEntryCount = 6;
 
 Header make_header(const gguf::Contents& source, const std::vector<const Tensor*>& tensors,
-                   const Part& part, const ModelConfig& config) {
+                   const Part& part, const ModelConfig& config, std::span<const Digest> digests) {
   std::vector<const gguf::Entry*> kept;
   for (const gguf::Entry& entry : source.metadata.entries()) {
     if (!entry.key.starts_with(kSlicePrefix)) kept.push_back(&entry);
@@ -106,7 +114,7 @@ Header make_header(const gguf::Contents& source, const std::vector<const Tensor*
   header.number<uint64_t>(tensors.size());
   header.number<uint64_t>(kept.size() + kSliceEntryCount);
   for (const gguf::Entry* entry : kept) header.raw(entry->whole);
-  write_slice_entries(part, config, header);
+  write_slice_entries(part, config, digests, header);
   uint64_t offset = 0;
   for (const Tensor* tensor : tensors) {
     header.string(tensor->name);
@@ -150,6 +158,25 @@ Result<std::string> describe_slice(const gguf::Metadata& metadata) {
   return text;
 }
 
+Result<std::vector<Digest>> read_slice_digests(const gguf::Metadata& metadata,
+                                               int32_t layer_count) {
+  ISTHMUS_ASSIGN(const auto bytes, metadata.list<int32_t>(kSliceDigests));
+  std::vector<Digest> digests(bytes.size() / sizeof(Digest));
+  const size_t expected = kPartsBesideLayers + static_cast<size_t>(layer_count);
+  if (bytes.empty()) return digests;
+  const bool are_bytes =
+      std::all_of(bytes.begin(), bytes.end(), [](int32_t b) { return b >= 0 && b < 256; });
+  if (bytes.size() != expected * sizeof(Digest) || !are_bytes) {
+    return fail(ErrorCode::kCorrupt, "gguf: the slice's digests are not " +
+                                         std::to_string(expected) + " times " +
+                                         std::to_string(sizeof(Digest)) + " bytes");
+  }
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    digests[i / sizeof(Digest)][i % sizeof(Digest)] = static_cast<std::byte>(bytes[i]);
+  }
+  return digests;
+}
+
 Status write_slice(const std::filesystem::path& source, const Part& part,
                    const std::filesystem::path& destination) {
   std::error_code ignored;  // then it is no folder, and mapping it says what is wrong
@@ -168,7 +195,9 @@ Status write_slice(const std::filesystem::path& source, const Part& part,
   for (const Tensor& tensor : contents.tensors) {
     if (belongs(tensor, part, model.config())) tensors.push_back(&tensor);
   }
-  const Header header = make_header(contents, tensors, part, model.config());
+  ThreadPool pool;
+  ISTHMUS_ASSIGN(const std::vector<Digest> digests, part_digests(model, pool));
+  const Header header = make_header(contents, tensors, part, model.config(), digests);
   return write_file(header, tensors, contents.alignment, destination);
 }
 

@@ -10,6 +10,7 @@
 #include <isthmus/kernels/dtype.h>
 #include <isthmus/model/config.h>
 #include <isthmus/text/tokenizer.h>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -37,6 +38,9 @@ struct Tensor {
 /// \returns kInvalidArgument when `out` does not fit the tensor.
 [[nodiscard]] Status read_rows(const Tensor& tensor, uint64_t first_row, MatrixView<float> out);
 
+/// BLAKE2b, 256 bits.
+using Digest = std::array<std::byte, 32>;
+
 /// An open model. Immutable; safe to read from any thread. Memory is mapped, so opening is cheap.
 class ModelFile {
  public:
@@ -60,6 +64,11 @@ class ModelFile {
   /// and come back from the file when it is read after all. Does nothing where memory is not
   /// mapped.
   virtual void release(const Tensor& /*tensor*/) const {}
+
+  /// Whether this is a part of a model, cut out of its file.
+  [[nodiscard]] virtual bool is_slice() const { return false; }
+  /// What a slice says of the parts of its source (fingerprint.h); empty when it does not.
+  [[nodiscard]] virtual std::span<const Digest> source_digests() const { return {}; }
 };
 
 /// Which part of a model one side holds.

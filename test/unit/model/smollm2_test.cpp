@@ -1,4 +1,5 @@
 // The default model's file, against what the gguf package reads (tools/refgen/tensors.py).
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/model/model_file.h>
 
 #include <fstream>
@@ -80,6 +81,14 @@ TEST_CASE("SmolLM2's weights are those the gguf package reads", "[model][smollm2
   const auto golden = load_golden();
   REQUIRE(golden.size() == 6);
   check_rows(*value_of(ModelFile::open(ISTHMUS_TEST_MODEL)), golden);
+}
+
+TEST_CASE("SmolLM2's fingerprint is the one that tools/refgen/fingerprint.py prints",
+          "[model][smollm2]") {
+  const auto model = value_of(ModelFile::open(ISTHMUS_TEST_MODEL));
+  ThreadPool pool;
+  CHECK(value_of(fingerprint(*model, pool)).to_string() ==
+        "25938e710663f37164f59849c48f4a1a912f88e511ebbb7b683ca19dbaa2e311");
 }
 
 TEST_CASE("a slice of SmolLM2 is smaller and has the same weights", "[model][smollm2]") {
