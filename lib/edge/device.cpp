@@ -85,7 +85,7 @@ Result<Device> Device::load(const DeviceOptions& options) {
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(options.model));
   ISTHMUS_TRY(check_placement(options, file->config().layer_count));
   ISTHMUS_ASSIGN(text::Tokenizer tokenizer, text::Tokenizer::make(file->tokenizer()));
-  auto impl = std::make_unique<Impl>(std::move(tokenizer), options.threads);
+  auto impl = std::make_unique<Impl>(file, std::move(tokenizer), options.threads);
   text::ChatFormat format = text::ChatFormat::kRaw;
   if (options.chat_format) {
     format = *options.chat_format;
@@ -105,14 +105,22 @@ Result<Session> Device::open_session(const SessionOptions& options) {
   ISTHMUS_TRY(options.validate());
   std::unique_ptr<Pipeline> pipeline;
   if (impl_->cut) {
+    ISTHMUS_ASSIGN(const model::Fingerprint model, fingerprint());
     ISTHMUS_ASSIGN(pipeline,
-                   make_split_pipeline(*impl_->engine, *impl_->cut, impl_->tail, options));
+                   make_split_pipeline(*impl_->engine, model, *impl_->cut, impl_->tail, options));
   } else {
     const int32_t max_tokens = std::min(options.max_tokens, config().context_length);
     ISTHMUS_ASSIGN(pipeline, make_local_pipeline(*impl_->engine, max_tokens));
   }
   return Session(
       std::make_unique<Session::Impl>(impl_->tokenizer, *impl_->chat, std::move(pipeline)));
+}
+
+Result<model::Fingerprint> Device::fingerprint() {
+  if (!impl_->fingerprint) {
+    ISTHMUS_ASSIGN(impl_->fingerprint, model::fingerprint(*impl_->file, impl_->pool));
+  }
+  return *impl_->fingerprint;
 }
 
 Device::Device(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -3,15 +3,21 @@
 
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/edge/device.h>
+#include <isthmus/model/fingerprint.h>
+#include <isthmus/model/model_file.h>
 
+#include <memory>
 #include <optional>
 #include <utility>
 
 namespace isthmus::edge {
 
 struct Device::Impl {
-  Impl(text::Tokenizer t, size_t threads) : tokenizer(std::move(t)), pool(threads) {}
+  Impl(std::shared_ptr<const model::ModelFile> f, text::Tokenizer t, size_t threads)
+      : file(std::move(f)), tokenizer(std::move(t)), pool(threads) {}
 
+  std::shared_ptr<const model::ModelFile> file;
+  std::optional<model::Fingerprint> fingerprint;  // once it was asked for
   text::Tokenizer tokenizer;
   std::optional<text::ChatEncoder> chat;
   ThreadPool pool;

@@ -3,6 +3,7 @@
 
 #include <isthmus/core/error.h>
 #include <isthmus/edge/device.h>
+#include <isthmus/model/fingerprint.h>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,10 +58,9 @@ class Pipeline {
                                                                     int32_t max_tokens);
 
 /// Layers [0, cut) on `engine`, which is borrowed, [cut, tail) on the server, and, with a tail, the
-/// rest on `engine` again.
-[[nodiscard]] Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine,
-                                                                    int32_t cut,
-                                                                    std::optional<int32_t> tail,
-                                                                    const SessionOptions& options);
+/// rest on `engine` again. `fingerprint` is that of the engine's model.
+[[nodiscard]] Result<std::unique_ptr<Pipeline>> make_split_pipeline(
+    engine::Engine& engine, const model::Fingerprint& fingerprint, int32_t cut,
+    std::optional<int32_t> tail, const SessionOptions& options);
 
 }  // namespace isthmus::edge

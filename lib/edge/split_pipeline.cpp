@@ -55,12 +55,14 @@ Result<Codecs> make_codecs(const engine::Engine& engine, int32_t cut, const Sess
   return codecs;
 }
 
-wire::Open open_message(const model::ModelConfig& config, int32_t cut, std::optional<int32_t> tail,
-                        const Codecs& codecs, int32_t max_tokens) {
+wire::Open open_message(const model::ModelConfig& config, const model::Fingerprint& fingerprint,
+                        int32_t cut, std::optional<int32_t> tail, const Codecs& codecs,
+                        int32_t max_tokens) {
   return {.model = {.architecture = config.architecture,
                     .layer_count = static_cast<uint32_t>(config.layer_count),
                     .hidden_size = static_cast<uint32_t>(config.hidden_size),
-                    .vocab_size = static_cast<uint32_t>(config.vocab_size)},
+                    .vocab_size = static_cast<uint32_t>(config.vocab_size),
+                    .fingerprint = fingerprint.digest},
           .cut = static_cast<uint32_t>(cut),
           .tail = static_cast<uint32_t>(tail.value_or(config.layer_count)),
           .codec_up = codecs.up.spec().to_string(),
@@ -268,32 +270,31 @@ std::string identity(const transport::ServerAddress& server) {
   return server.public_key.empty() ? server.to_string() : server.public_key;
 }
 
-Result<std::optional<Account>> open_account(const Codecs& codecs, const model::ModelConfig& config,
+Result<std::optional<Account>> open_account(const Codecs& codecs,
+                                            const model::Fingerprint& fingerprint,
                                             std::span<const transport::ChannelOptions> channels,
                                             const SessionOptions& options) {
   if (codecs.up.mechanism() == nullptr) return std::optional<Account>();
   std::set<std::string> servers;
   for (const transport::ChannelOptions& channel : channels)
     servers.insert(identity(channel.server));
-  // Models of one shape share an account: it may say more than was told about each, never less.
-  const std::string model = config.architecture + "-" + std::to_string(config.layer_count) + "x" +
-                            std::to_string(config.hidden_size) + "x" +
-                            std::to_string(config.vocab_size);
-  return Account::open(options.ledger, *codecs.up.mechanism(), model,
+  return Account::open(options.ledger, *codecs.up.mechanism(), fingerprint.to_string(),
                        std::vector<std::string>(servers.begin(), servers.end()));
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, int32_t cut,
-                                                      std::optional<int32_t> tail,
+Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine,
+                                                      const model::Fingerprint& fingerprint,
+                                                      int32_t cut, std::optional<int32_t> tail,
                                                       const SessionOptions& options) {
   auto random = std::make_unique<SystemRandom>();
   ISTHMUS_ASSIGN(Codecs codecs, make_codecs(engine, cut, options, *random));
   ISTHMUS_ASSIGN(std::vector<transport::ChannelOptions> channels, channel_options(options));
   ISTHMUS_ASSIGN(std::optional<Account> account,
-                 open_account(codecs, engine.config(), channels, options));
-  wire::Open open = open_message(engine.config(), cut, tail, codecs, options.max_tokens);
+                 open_account(codecs, fingerprint, channels, options));
+  wire::Open open =
+      open_message(engine.config(), fingerprint, cut, tail, codecs, options.max_tokens);
   ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote,
                  Remote::open(std::move(channels), options, std::move(open)));
   const auto capacity = static_cast<int32_t>(remote->opened().max_tokens);

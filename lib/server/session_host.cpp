@@ -20,25 +20,29 @@ constexpr milliseconds kRetryHeldBackAfter{20};
 // So many clients are remembered after their last session, for the sake of their quotas.
 constexpr size_t kClientsRemembered = 4096;
 
-wire::ModelSummary summary_of(const model::ModelConfig& config) {
+wire::ModelSummary summary_of(const model::ModelConfig& config,
+                              const model::Fingerprint& fingerprint) {
   return {.architecture = config.architecture,
           .layer_count = static_cast<uint32_t>(config.layer_count),
           .hidden_size = static_cast<uint32_t>(config.hidden_size),
-          .vocab_size = static_cast<uint32_t>(config.vocab_size)};
+          .vocab_size = static_cast<uint32_t>(config.vocab_size),
+          .fingerprint = fingerprint.digest};
 }
 
 std::string describe(const wire::ModelSummary& m) {
   return m.architecture + " with " + std::to_string(m.layer_count) + " layers, hidden size " +
-         std::to_string(m.hidden_size) + ", vocabulary " + std::to_string(m.vocab_size);
+         std::to_string(m.hidden_size) + ", vocabulary " + std::to_string(m.vocab_size) +
+         ", weights " + model::Fingerprint{m.fingerprint}.to_string();
 }
 
-Status check_open(const wire::Open& open, const engine::Engine& engine) {
+Status check_open(const wire::Open& open, const engine::Engine& engine,
+                  const model::Fingerprint& fingerprint) {
   if (open.version != wire::kProtocolVersion) {
     return fail(ErrorCode::kVersionMismatch, "server: speaks protocol version " +
                                                  std::to_string(wire::kProtocolVersion) +
                                                  ", the client " + std::to_string(open.version));
   }
-  const wire::ModelSummary ours = summary_of(engine.config());
+  const wire::ModelSummary ours = summary_of(engine.config(), fingerprint);
   if (open.model != ours) {
     return fail(ErrorCode::kModelMismatch,
                 "server: runs " + describe(ours) + ", the client " + describe(open.model));
@@ -110,9 +114,10 @@ SessionHost::Handler::Outcome SessionHost::Handler::operator()(const wire::Ping&
   return Reply{wire::Pong{}, {profile.begin(), profile.end()}};
 }
 
-SessionHost::SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
-                         Observer& observer)
+SessionHost::SessionHost(engine::Engine& engine, const model::Fingerprint& fingerprint,
+                         ServerOptions options, const Clock& clock, Observer& observer)
     : engine_(engine),
+      fingerprint_(fingerprint),
       options_(std::move(options)),
       clock_(clock),
       observer_(observer),
@@ -201,7 +206,7 @@ SessionHost::Handler::Outcome SessionHost::Handler::operator()(const wire::Open&
   const auto known = host_.sessions_.find({key, open.session});
   if (known != host_.sessions_.end()) return reopen(*known->second, open);
   if (host_.draining_) return tl::unexpected<Error>(draining());
-  ISTHMUS_TRY(check_open(open, host_.engine_));
+  ISTHMUS_TRY(check_open(open, host_.engine_, host_.fingerprint_));
 
   const auto capacity =
       static_cast<int32_t>(std::min({int64_t{open.max_tokens}, int64_t{host_.options_.max_tokens},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "text_field.h"
@@ -65,6 +66,12 @@ Result<ModelSummary> read(const v1::ModelSummary& from) {
   model.layer_count = from.layer_count();
   model.hidden_size = from.hidden_size();
   model.vocab_size = from.vocab_size();
+  if (from.fingerprint().size() != model.fingerprint.size()) {
+    return fail(ErrorCode::kCorrupt, "wire: open.model.fingerprint has " +
+                                         std::to_string(from.fingerprint().size()) +
+                                         " bytes, not " + std::to_string(model.fingerprint.size()));
+  }
+  std::memcpy(model.fingerprint.data(), from.fingerprint().data(), model.fingerprint.size());
   return model;
 }
 

@@ -26,6 +26,7 @@ void fill(const ModelSummary& from, v1::ModelSummary& to) {
   to.set_layer_count(from.layer_count);
   to.set_hidden_size(from.hidden_size);
   to.set_vocab_size(from.vocab_size);
+  to.set_fingerprint(from.fingerprint.data(), from.fingerprint.size());
 }
 
 void fill(const Sampling& from, v1::Sampling& to) {

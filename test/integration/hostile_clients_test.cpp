@@ -25,8 +25,8 @@ constexpr uint32_t kLayers = 4;
 constexpr uint32_t kHidden = 48;
 constexpr uint32_t kVocabulary = 256;
 
-wire::Open open_message(uint64_t session) {
-  return {.model = {"llama", kLayers, kHidden, kVocabulary},
+wire::Open open_message(const model::Fingerprint& fingerprint, uint64_t session) {
+  return {.model = {"llama", kLayers, kHidden, kVocabulary, fingerprint.digest},
           .cut = 1,
           .tail = kLayers,
           .codec_up = "f32",
@@ -38,14 +38,17 @@ wire::Open open_message(uint64_t session) {
 /// A client with a valid key and bad manners. It never waits for long.
 class Villain {
  public:
-  Villain(const transport::ServerAddress& server, uint64_t seed) : random_(seed) {
+  Villain(const InProcessServer& server, uint64_t seed)
+      : random_(seed), fingerprint_(server.fingerprint()) {
     transport::ChannelOptions options;
-    options.server = server;
+    options.server = server.address();
     options.keys = transport::generate_keys();
     auto channel = transport::Channel::connect(options, std::chrono::seconds(20));
     if (channel) channel_.emplace(std::move(*channel));
   }
 
+  /// Of layers [1, L), as a good client would.
+  void open(uint64_t session) { tell(open_message(fingerprint_, session)); }
   void tell(const wire::Body& body, size_t payload_bytes = 0) {
     tell_raw(wire::encode({.request_id = ++request_, .body = body}), payload_bytes);
   }
@@ -69,6 +72,7 @@ class Villain {
 
  private:
   test::SeededRandom random_;
+  model::Fingerprint fingerprint_;
   std::optional<transport::Channel> channel_;
   uint64_t request_ = 0;
 };
@@ -77,13 +81,13 @@ using Deed = std::function<void(Villain&, uint64_t round)>;
 
 /// Opens without end, none of them ever closed.
 void flood_of_opens(Villain& villain, uint64_t) {
-  villain.tell(open_message(villain.any() | 1));
+  villain.open(villain.any() | 1);
 }
 
 /// A session of its own, with every number wrong in turn, and each step many times over.
 void wrong_numbers(Villain& villain, uint64_t round) {
   constexpr uint64_t kSession = 7;
-  if (round == 0) villain.tell(open_message(kSession));
+  if (round == 0) villain.open(kSession);
   wire::Step step{.session = kSession,
                   .sequence = 1 + villain.any() % 12,
                   .position = static_cast<uint32_t>(villain.any() % 120),
@@ -117,7 +121,7 @@ void poison(Villain& villain, uint64_t round) {
   constexpr uint64_t kSession = 9;
   if (round % 64 == 0) {
     villain.tell(wire::Close{kSession});
-    villain.tell(open_message(kSession));
+    villain.open(kSession);
   }
   villain.tell(wire::Step{.session = kSession,
                           .sequence = 1 + round % 8,
@@ -153,7 +157,7 @@ TEST_CASE("hostile clients change no token of a good one and crowd nobody out",
                                         valid_key_with_garbage, poison};
   for (size_t i = 0; i < repertoire.size(); ++i) {
     villains.emplace_back([&, i] {
-      Villain villain(server.address(), i);
+      Villain villain(server, i);
       for (uint64_t round = 0; !stop; ++round, ++deeds) {
         repertoire[i](villain, round);
         if (round % 16 == 0) std::this_thread::sleep_for(milliseconds(1));

@@ -36,6 +36,10 @@ class Noised {
     options.ledger = ledger_;
     return options;
   }
+  [[nodiscard]] std::string ledger_text() const {
+    std::ifstream file(options_.file);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
 
  private:
   test::TempFolder folder_;
@@ -65,6 +69,26 @@ TEST_CASE("behind layers every row that goes up is charged", "[integration][priv
   const edge::PrivacyReport report = *value_of(session.privacy());
   CHECK(report.spent.conversation_epsilon > 0);
   CHECK(report.statement.prompt_rows == expected);
+}
+
+TEST_CASE("an account is one model's with one server's, whatever the model's shape",
+          "[integration][privacy]") {
+  const TinyFolder model;
+  const TinyFolder other;  // of the same shape
+  other.scale("model.layers.0.mlp.down_proj.weight", 2);
+  const InProcessServer server(model.path());
+  const InProcessServer other_server(other.path());
+  const Noised noised;
+  for (const auto& [path, at] :
+       {std::pair(model.path(), &server), std::pair(other.path(), &other_server)}) {
+    edge::Device device = load_device(path, 1);
+    edge::Session session = value_of(device.open_session(noised.options(at->address())));
+    value_of(session.say("some words", {.max_tokens = 1}));
+    const std::string account =
+        value_of(device.fingerprint()).to_string().append(" ").append(at->address().public_key);
+    CHECK(noised.ledger_text().find(account) != std::string::npos);
+  }
+  CHECK(server.fingerprint() != other_server.fingerprint());
 }
 
 TEST_CASE("at cut 0 the tokens that the server chose go up clean and free",

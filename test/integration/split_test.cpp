@@ -158,6 +158,17 @@ TEST_CASE("refusals reach the caller by code", "[integration][errors]") {
     edge::Device device = load_device(other.path(), 1);
     CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kModelMismatch);
   }
+  SECTION("other weights of the same shapes, with both fingerprints") {
+    const TinyFolder other;
+    other.scale("model.layers.3.mlp.down_proj.weight", 1.001F);
+    edge::Device device = load_device(other.path(), 1);
+    const auto session = device.open_session(options);
+    CHECK_FAILS_WITH(session, ErrorCode::kModelMismatch);
+    const std::string& message = session.error().message;
+    CHECK(message.find(value_of(device.fingerprint()).to_string()) != std::string::npos);
+    CHECK(message.find(server.fingerprint().to_string()) != std::string::npos);
+    CHECK(server.fingerprint() != value_of(device.fingerprint()));
+  }
   SECTION("no free session") {
     edge::Device device = load_device(model.path(), 1);
     const edge::Session session = value_of(device.open_session(options));

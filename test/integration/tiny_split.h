@@ -48,6 +48,28 @@ class TinyFolder {
 
   [[nodiscard]] std::filesystem::path path() const { return folder_.path(); }
 
+  /// Multiplies the numbers of one tensor, by its Hugging Face name.
+  void scale(const std::string& tensor, float factor) const {
+    std::fstream file(folder_.path() / "model.safetensors",
+                      std::ios::in | std::ios::out | std::ios::binary);
+    uint64_t header_bytes = 0;
+    file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
+    std::string header(header_bytes, '\0');
+    file.read(header.data(), static_cast<std::streamsize>(header.size()));
+    const auto offsets = nlohmann::json::parse(header).at(tensor).at("data_offsets");
+    std::vector<float> values((offsets[1].get<size_t>() - offsets[0].get<size_t>()) /
+                              sizeof(float));
+    const auto bytes = static_cast<std::streamsize>(values.size() * sizeof(float));
+    const auto place =
+        static_cast<std::streamoff>(sizeof header_bytes + header_bytes + offsets[0].get<size_t>());
+    file.seekg(place);
+    file.read(reinterpret_cast<char*>(values.data()), bytes);
+    for (float& value : values) value *= factor;
+    file.seekp(place);
+    file.write(reinterpret_cast<const char*>(values.data()), bytes);
+    if (!file) throw std::runtime_error("cannot change " + tensor);
+  }
+
  private:
   /// GPT-2's printable stand-in for a byte, in UTF-8.
   static std::string stand_in(int byte) {
@@ -89,7 +111,9 @@ class InProcessServer {
     model::Part part = whole_model(file_->config());
     part.embedding = false;
     engine_ = value_of(engine::load_cpu_engine(file_, part, pool_));
-    host_ = std::make_unique<server::SessionHost>(*engine_, limits_, clock_, observer_);
+    fingerprint_ = value_of(model::fingerprint(*file_, pool_));
+    host_ =
+        std::make_unique<server::SessionHost>(*engine_, fingerprint_, limits_, clock_, observer_);
     transport::ListenerOptions options;
     if (encrypted) options.keys = transport::generate_keys();
     options.insecure = !encrypted;
@@ -108,9 +132,11 @@ class InProcessServer {
   InProcessServer& operator=(const InProcessServer&) = delete;
 
   [[nodiscard]] const transport::ServerAddress& address() const { return address_; }
+  [[nodiscard]] const model::Fingerprint& fingerprint() const { return fingerprint_; }
 
  private:
   server::ServerOptions limits_;
+  model::Fingerprint fingerprint_;
   SteadyClock clock_;
   server::Observer observer_;
   ThreadPool pool_{1};

@@ -21,7 +21,7 @@ Result<std::unique_ptr<LoopbackServer>> LoopbackServer::start(engine::Engine& en
 LoopbackServer::LoopbackServer(engine::Engine& engine, server::ServerOptions options,
                                transport::Listener listener)
     : options_(options),
-      host_(engine, options, clock_, observer_),
+      host_(engine, /*fingerprint=*/{}, options, clock_, observer_),
       listener_(std::move(listener)),
       // A listener that fails is seen by the client, whose requests time out.
       thread_([this] {

@@ -84,7 +84,9 @@ Result<int32_t> EngineSubject::advance(int32_t count) {
 Result<std::unique_ptr<Subject>> make_split_subject(engine::Engine& engine, int32_t cut,
                                                     const edge::SessionOptions& options,
                                                     std::span<const int32_t> list) {
-  ISTHMUS_ASSIGN(auto pipeline, edge::make_split_pipeline(engine, cut, std::nullopt, options));
+  // The server is this process's own, and holds the same model.
+  ISTHMUS_ASSIGN(auto pipeline,
+                 edge::make_split_pipeline(engine, /*fingerprint=*/{}, cut, std::nullopt, options));
   return std::make_unique<SplitSubject>(std::move(pipeline), list);
 }
 

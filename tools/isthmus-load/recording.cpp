@@ -3,6 +3,7 @@
 #include <isthmus/core/random.h>
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/model/model_file.h>
 
 #include <algorithm>
@@ -25,11 +26,13 @@ std::vector<int32_t> random_tokens(int32_t count, int32_t vocab_size) {
   return tokens;
 }
 
-wire::Open open_message(const model::ModelConfig& config, int32_t cut, const LoadFlags& flags) {
+wire::Open open_message(const model::ModelConfig& config, const model::Fingerprint& fingerprint,
+                        int32_t cut, const LoadFlags& flags) {
   return {.model = {.architecture = config.architecture,
                     .layer_count = static_cast<uint32_t>(config.layer_count),
                     .hidden_size = static_cast<uint32_t>(config.hidden_size),
-                    .vocab_size = static_cast<uint32_t>(config.vocab_size)},
+                    .vocab_size = static_cast<uint32_t>(config.vocab_size),
+                    .fingerprint = fingerprint.digest},
           .cut = static_cast<uint32_t>(cut),
           .tail = static_cast<uint32_t>(config.layer_count),
           .codec_up = flags.codec.to_string(),
@@ -57,6 +60,7 @@ Result<std::vector<Recording>> record(const LoadFlags& flags) {
                                                  std::to_string(config.layer_count));
   }
   ThreadPool pool(0);
+  ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*file, pool));
   model::Part part;
   part.embedding = true;
   if (deepest > 0) part.layers.emplace_back(0, deepest);
@@ -71,7 +75,7 @@ Result<std::vector<Recording>> record(const LoadFlags& flags) {
     ISTHMUS_ASSIGN(
         codec::BoundaryCodec codec,
         codec::BoundaryCodec::make(flags.codec, static_cast<size_t>(config.hidden_size)));
-    recordings.push_back({open_message(config, cut, flags), std::move(rows),
+    recordings.push_back({open_message(config, fingerprint, cut, flags), std::move(rows),
                           std::make_shared<codec::BoundaryCodec>(std::move(codec))});
   }
   return recordings;

@@ -2,6 +2,7 @@
 #include <isthmus/core/clock.h>
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/model/model_file.h>
 #include <isthmus/planner/profile.h>
 #include <isthmus/server/server.h>
@@ -113,6 +114,7 @@ Status run(const ServerFlags& flags) {
   ThreadPool pool(static_cast<size_t>(flags.threads));
   ISTHMUS_ASSIGN(const server::ServerOptions limits, server_options(flags));
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
+  ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*file, pool));
   ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
 
   const auto hidden_size = static_cast<size_t>(file->config().hidden_size);
@@ -124,12 +126,13 @@ Status run(const ServerFlags& flags) {
   std::fflush(stdout);
   spdlog::info(
       "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f} "
-      "weight_mb={:.1f}",
+      "weight_mb={:.1f} model={}",
       engine->info().device, engine->info().precision, pool.thread_count(),
       file->config().layer_count, flags.limits.quotas.max_sessions, flags.limits.max_tokens,
-      seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6);
+      seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6,
+      fingerprint.to_string());
 
-  server::SessionHost host(*engine, limits, clock, log);
+  server::SessionHost host(*engine, fingerprint, limits, clock, log);
   ISTHMUS_TRY(server::serve(listener, host, limits.drain_timeout, clock, stop_requested));
   spdlog::info(
       "event=stopped sessions={} dropped_messages={} cut_connections={} peak_resident_mb={:.0f}",

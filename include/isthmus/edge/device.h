@@ -15,6 +15,7 @@
 #include <isthmus/engine/engine.h>
 #include <isthmus/engine/sampler.h>
 #include <isthmus/model/config.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/privacy/ledger.h>
 #include <isthmus/privacy/mechanism.h>
 #include <isthmus/text/chat.h>
@@ -169,10 +170,13 @@ class Device {
 
   /// Starts a conversation; connects to the server when the model is split. The device must outlive
   /// the session. \returns kTimeout, kServerLost, kKeyRefused, kServerFull, kModelMismatch,
-  /// kVersionMismatch, kOutOfMemory, kInvalidArgument (a
-  /// mechanism without a ledger among others), and what the ledger returns.
+  /// kVersionMismatch, kOutOfMemory, kInvalidArgument (a mechanism without a ledger among others),
+  /// and what `fingerprint` and the ledger return.
   [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
 
+  /// Of the whole model, which a server must run too. Computed when it is first asked for, or when
+  /// the first session with a server is opened. \returns the errors of model::fingerprint.
+  [[nodiscard]] Result<model::Fingerprint> fingerprint();
   [[nodiscard]] const model::ModelConfig& config() const;
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
   [[nodiscard]] text::ChatFormat chat_format() const;

@@ -8,6 +8,7 @@
 #include <isthmus/core/clock.h>
 #include <isthmus/core/error.h>
 #include <isthmus/engine/engine.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/scheduler/admission.h>
 #include <isthmus/scheduler/batch_scheduler.h>
 #include <isthmus/scheduler/return_forecast.h>
@@ -40,9 +41,10 @@ struct Answer {
 /// which must outlive it.
 class SessionHost {
  public:
+  /// `fingerprint` is that of the engine's model; clients of another one are refused.
   /// \throws std::invalid_argument when `options` are not valid.
-  SessionHost(engine::Engine& engine, ServerOptions options, const Clock& clock,
-              Observer& observer);
+  SessionHost(engine::Engine& engine, const model::Fingerprint& fingerprint, ServerOptions options,
+              const Clock& clock, Observer& observer);
   ~SessionHost();
   SessionHost(const SessionHost&) = delete;
   SessionHost& operator=(const SessionHost&) = delete;
@@ -96,6 +98,7 @@ class SessionHost {
   void end(Session& session, Event::Kind why);
 
   engine::Engine& engine_;
+  model::Fingerprint fingerprint_;
   ServerOptions options_;
   const Clock& clock_;
   Observer& observer_;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <isthmus/core/error.h>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -29,6 +30,8 @@ struct ModelSummary {
   uint32_t layer_count = 0;  ///< at least 1, and so are the next two
   uint32_t hidden_size = 0;
   uint32_t vocab_size = 0;  ///< less than 2^31
+  /// Of its weights (isthmus/model/fingerprint.h).
+  std::array<std::byte, 32> fingerprint{};
   friend bool operator==(const ModelSummary&, const ModelSummary&) = default;
 };
 

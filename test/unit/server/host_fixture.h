@@ -40,7 +40,8 @@ class Fixture {
   explicit Fixture(ServerOptions options = small_limits())
       : model_(std::make_shared<test::TinyModel>(test::tiny_configs().front().config)),
         engine_(value_of(engine::load_cpu_engine(model_, test::whole_model(config()), pool_))),
-        host(*engine_, options, clock, recorder_) {}
+        fingerprint_(value_of(model::fingerprint(*model_, pool_))),
+        host(*engine_, fingerprint_, options, clock, recorder_) {}
 
   [[nodiscard]] const model::ModelConfig& config() const { return model_->config(); }
   [[nodiscard]] engine::Engine& engine() { return *engine_; }
@@ -51,7 +52,8 @@ class Fixture {
     return {.model = {.architecture = config().architecture,
                       .layer_count = static_cast<uint32_t>(config().layer_count),
                       .hidden_size = static_cast<uint32_t>(config().hidden_size),
-                      .vocab_size = static_cast<uint32_t>(config().vocab_size)},
+                      .vocab_size = static_cast<uint32_t>(config().vocab_size),
+                      .fingerprint = fingerprint_.digest},
             .cut = kCut,
             .tail = static_cast<uint32_t>(config().layer_count),
             .codec_up = "f32",
@@ -136,6 +138,7 @@ class Fixture {
   ThreadPool pool_{1};
   std::shared_ptr<test::TinyModel> model_;
   std::unique_ptr<engine::Engine> engine_;
+  model::Fingerprint fingerprint_;
   uint64_t request_id_ = 0;
   uint64_t next_session_ = 100;
 

@@ -33,6 +33,15 @@ TEST_CASE("what the server cannot serve is refused by code", "[server]") {
     open.model.hidden_size += 1;
     CHECK(f.failure(f.ask(open)) == ErrorCode::kModelMismatch);
   }
+  SECTION("other weights") {
+    const std::string ours = model::Fingerprint{open.model.fingerprint}.to_string();
+    open.model.fingerprint[31] ^= std::byte{1};
+    const auto refusal = f.expect<wire::Failure>(f.ask(open));
+    CHECK(refusal.code == ErrorCode::kModelMismatch);
+    CHECK(refusal.message.find(ours) != std::string::npos);
+    CHECK(refusal.message.find(model::Fingerprint{open.model.fingerprint}.to_string()) !=
+          std::string::npos);
+  }
   SECTION("an unknown codec") {
     open.codec_up = "f31";
     CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);

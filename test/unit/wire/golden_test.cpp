@@ -102,6 +102,7 @@ class RandomMessages {
 
   void fill(Open& m) {
     m.model = {text(), positive(), positive(), 1 + below(INT32_MAX - 1)};
+    for (std::byte& byte : m.model.fingerprint) byte = static_cast<std::byte>(random_());
     if (m.model.architecture.empty()) m.model.architecture = "llama";
     m.tail = below(m.model.layer_count);
     m.cut = below(m.tail);

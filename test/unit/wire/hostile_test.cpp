@@ -68,7 +68,12 @@ std::vector<std::byte> envelope(uint32_t number, const Fields& body) {
 Fields open_fields() {
   return Fields()
       .varint(1, kProtocolVersion)
-      .inner(2, Fields().bytes(1, "llama").varint(2, 30).varint(3, 576).varint(4, 49152))
+      .inner(2, Fields()
+                    .bytes(1, "llama")
+                    .varint(2, 30)
+                    .varint(3, 576)
+                    .varint(4, 49152)
+                    .bytes(5, std::string(32, 'f')))
       .varint(3, 4)
       .varint(4, 20)
       .bytes(5, "f16")
@@ -127,6 +132,9 @@ TEST_CASE("a field outside its range is refused", "[wire][hostile]") {
       {"no hidden size", envelope(kOpen, open_model(Fields().varint(3, 0)))},
       {"no vocabulary", envelope(kOpen, open_model(Fields().varint(4, 0)))},
       {"vocabulary of 2^31", envelope(kOpen, open_model(Fields().varint(4, 1ULL << 31U)))},
+      {"no fingerprint", envelope(kOpen, open_model(Fields().bytes(5, "")))},
+      {"half a fingerprint", envelope(kOpen, open_model(Fields().bytes(5, std::string(16, 'f'))))},
+      {"fingerprint long", envelope(kOpen, open_model(Fields().bytes(5, std::string(33, 'f'))))},
       {"cut past the tail", envelope(kOpen, open_fields().varint(3, 21))},
       {"tail before the cut", envelope(kOpen, open_fields().varint(4, 3))},
       {"tail past the layers", envelope(kOpen, open_fields().varint(4, 31))},

@@ -6,6 +6,7 @@
 
 #include <isthmus/wire/messages.h>
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,13 @@
 namespace isthmus::wire {
 
 inline constexpr uint64_t kSession = 0x1122334455667788;
+
+/// The bytes 1 to 32.
+inline std::array<std::byte, 32> counting_fingerprint() {
+  std::array<std::byte, 32> bytes{};
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i + 1);
+  return bytes;
+}
 
 struct Sample {
   const char* name;
@@ -23,7 +31,7 @@ struct Sample {
 inline std::vector<Sample> samples() {
   return {
       {"open",
-       {7, Open{.model = {"llama", 30, 576, 49152},
+       {7, Open{.model = {"llama", 30, 576, 49152, counting_fingerprint()},
                 .cut = 4,
                 .tail = 30,
                 .codec_up = "f16",
@@ -32,8 +40,10 @@ inline std::vector<Sample> samples() {
                 .reply_mode = ReplyMode::kHidden,
                 .max_tokens = 2048,
                 .session = kSession}},
-       "08071236080112100a056c6c616d61101e18c004208080031804201e2a036631363203663332380240801049887"
-       "7665544332211520462663136"},
+       "08071258080112320a056c6c616d61101e18c004208080032a200102030405060708090a0b0c0d0e0f101112131"
+       "4"
+       "15161718191a1b1c1d1e1f201804201e2a036631363203663332380240801049887766554433221152046266313"
+       "6"},
       {"step",
        {8, Step{.session = kSession,
                 .sequence = 3,
