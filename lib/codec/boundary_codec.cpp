@@ -56,6 +56,21 @@ Status check_calibration(const CodecSpec& spec, size_t width, const Calibration*
   return {};
 }
 
+Status check_projection(const CodecSpec& spec, size_t width, const Projection* projection) {
+  if (!spec.project) return {};
+  if (projection == nullptr || projection->id() != spec.project->artefact) {
+    return fail(ErrorCode::kNotFound,
+                "codec: the artefact of '" + spec.to_string() + "' is not here");
+  }
+  if (projection->width() != width || projection->dims() != spec.project->dims) {
+    return fail(ErrorCode::kInvalidArgument,
+                "codec: the projection takes " + std::to_string(projection->width()) +
+                    " numbers to " + std::to_string(projection->dims()) + ", not " +
+                    std::to_string(width) + " to " + std::to_string(spec.project->dims));
+  }
+  return {};
+}
+
 /// How many components of each block the spec codes.
 std::vector<size_t> used_components(const Quantizer& quantizer, const Calibration& calibration) {
   const auto* const step = std::get_if<Step>(&quantizer);
@@ -108,12 +123,23 @@ std::shared_ptr<const Calibration> find_calibration(
   return nullptr;
 }
 
+std::shared_ptr<const Projection> find_projection(
+    const CodecSpec& spec, std::span<const std::shared_ptr<const Projection>> projections) {
+  for (const auto& projection : projections)
+    if (spec.project && spec.project->artefact == projection->id()) return projection;
+  return nullptr;
+}
+
+/// All stages behind the projection: its rows are what is coded.
 class BoundaryCodec::Impl {
  public:
-  static Result<std::unique_ptr<const Impl>> make(const CodecSpec& spec, size_t width,
+  static Result<std::unique_ptr<const Impl>> make(const CodecSpec& spec, size_t row_width,
                                                   const CodecResources& resources) {
+    ISTHMUS_TRY(check_projection(spec, row_width, resources.projection.get()));
     auto impl = std::make_unique<Impl>();
     impl->spec_ = spec;
+    if (spec.project) impl->projection_ = resources.projection;
+    const size_t width = spec.project ? spec.project->dims : row_width;
     impl->width_ = width;
     if (const auto* format = std::get_if<Format>(&spec.quantizer)) {
       impl->format_ = *format;
@@ -140,6 +166,7 @@ class BoundaryCodec::Impl {
 
   [[nodiscard]] const CodecSpec& spec() const { return spec_; }
   [[nodiscard]] size_t width() const { return width_; }
+  [[nodiscard]] const Projection* projection() const { return projection_.get(); }
   [[nodiscard]] const privacy::Mechanism* mechanism() const { return mechanism_; }
 
   [[nodiscard]] Result<size_t> max_encoded_bytes(size_t rows) const {
@@ -367,8 +394,9 @@ class BoundaryCodec::Impl {
   }
 
   CodecSpec spec_;
-  size_t width_ = 0;
-  std::optional<Format> format_;  // plain numbers: nothing below is used
+  std::shared_ptr<const Projection> projection_;  // may be null
+  size_t width_ = 0;                              // of what is coded
+  std::optional<Format> format_;                  // plain numbers: nothing below is used
   std::optional<OutlierSplitter> splitter_;
   std::unique_ptr<const RowTransform> transform_;  // may be null
   std::unique_ptr<const RowQuantizer> quantizer_;
@@ -398,6 +426,10 @@ const CodecSpec& BoundaryCodec::spec() const {
 }
 
 size_t BoundaryCodec::width() const {
+  return impl_->projection() != nullptr ? impl_->projection()->width() : impl_->width();
+}
+
+size_t BoundaryCodec::coded_width() const {
   return impl_->width();
 }
 
@@ -409,17 +441,41 @@ Result<size_t> BoundaryCodec::max_encoded_bytes(size_t rows) const {
   return impl_->max_encoded_bytes(rows);
 }
 
+Result<Matrix> BoundaryCodec::projected(MatrixView<const float> rows) const {
+  ISTHMUS_TRY(check_width(rows.cols()));
+  Matrix latents(rows.rows(), impl_->width());
+  ISTHMUS_TRY(impl_->projection()->encode(rows, latents.view()));
+  return latents;
+}
+
+Status BoundaryCodec::check_width(size_t columns) const {
+  if (columns == width()) return {};
+  return fail(ErrorCode::kInvalidArgument, "codec: rows have " + std::to_string(columns) +
+                                               " numbers, the codec was made for " +
+                                               std::to_string(width()));
+}
+
 Result<std::vector<std::byte>> BoundaryCodec::encode(MatrixView<const float> rows) const {
-  return impl_->encode(rows);
+  if (impl_->projection() == nullptr) return impl_->encode(rows);
+  ISTHMUS_ASSIGN(const Matrix latents, projected(rows));
+  return impl_->encode(latents.view());
 }
 
 Result<std::vector<double>> BoundaryCodec::log_likelihoods(
     std::span<const std::byte> message, MatrixView<const float> candidates) const {
-  return impl_->log_likelihoods(message, candidates);
+  if (impl_->projection() == nullptr) return impl_->log_likelihoods(message, candidates);
+  ISTHMUS_ASSIGN(const Matrix latents, projected(candidates));
+  return impl_->log_likelihoods(message, latents.view());
 }
 
 Status BoundaryCodec::decode_into(std::span<const std::byte> bytes, MatrixView<float> rows) const {
-  return impl_->decode_into(bytes, rows);
+  if (impl_->projection() == nullptr) return impl_->decode_into(bytes, rows);
+  ISTHMUS_TRY(check_width(rows.cols()));
+  Matrix latents(rows.rows(), impl_->width());
+  ISTHMUS_TRY(impl_->decode_into(bytes, latents.view()));
+  ISTHMUS_TRY(impl_->projection()->decode(latents.view(), rows));
+  if (all_below(std::numeric_limits<float>::infinity(), rows.values())) return {};
+  return corrupt("holds numbers that are out of range");
 }
 
 }  // namespace isthmus::codec

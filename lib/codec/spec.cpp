@@ -9,6 +9,7 @@ namespace isthmus::codec {
 namespace {
 
 constexpr uint32_t kMaxPad = 65'536;
+constexpr uint32_t kMaxProjected = 65'536;
 
 template <typename... Visitors>
 struct Overloaded : Visitors... {
@@ -69,13 +70,13 @@ Result<uint64_t> hash(std::string_view stage, std::string_view text) {
   const char* const end = text.data() + text.size();
   const std::from_chars_result read = std::from_chars(text.data(), end, value, 16);
   if (read.ec != std::errc() || read.ptr != end || text.size() != 16) {
-    return refuse(quoted(stage) + " does not name a calibration by 16 hex digits");
+    return refuse(quoted(stage) + " does not name a file by the 16 hex digits of its hash");
   }
   return value;
 }
 
 // A stage's rank in the fixed order; several names may share one.
-enum class Rank : uint8_t { kNone, kSplit, kTransform, kClip, kQuantizer, kRans, kPad };
+enum class Rank : uint8_t { kNone, kProject, kSplit, kTransform, kClip, kQuantizer, kRans, kPad };
 
 // Reads stage after stage into a spec.
 class Parser {
@@ -95,6 +96,7 @@ class Parser {
     arguments_ = split_text(stage, ':');
     const std::string_view name = arguments_.front();
     arguments_.erase(arguments_.begin());
+    if (name == "proj") return read_project();
     if (name == "split") return read_split();
     if (name == "rotate") return read_rotate();
     if (name == "klt" || name == "reorder") return read_calibrated(name == "klt");
@@ -116,7 +118,7 @@ class Parser {
   Status next(Rank rank, size_t fewest, size_t most) {
     if (rank <= last_) {
       return refuse(quoted(stage_) +
-                    " is repeated or out of order: split, rotate or klt or reorder, clip, "
+                    " is repeated or out of order: proj, split, rotate or klt or reorder, clip, "
                     "quantiser, rans, pad");
     }
     last_ = rank;
@@ -125,6 +127,14 @@ class Parser {
                     " arguments, it takes " + shortest(fewest) +
                     (most > fewest ? with(" to ", most) : ""));
     }
+    return {};
+  }
+
+  Status read_project() {
+    ISTHMUS_TRY(next(Rank::kProject, 2, 2));
+    Project& project = spec_.project.emplace();
+    ISTHMUS_ASSIGN(project.dims, number<uint32_t>(stage_, arguments_[0]));
+    ISTHMUS_ASSIGN(project.artefact, hash(stage_, arguments_[1]));
     return {};
   }
 
@@ -218,10 +228,11 @@ class Parser {
   Status read_uniform(std::string_view name) {
     const bool stochastic = name.starts_with("sint");
     if (!stochastic && !name.starts_with("int")) {
-      return refuse(quoted(stage_) +
-                    " is unknown, known are split, rotate, klt, reorder, clip, f32, bf16, f16, "
-                    "int1 to int8, sint1 to sint8, tabq, sign, bfp, step, trellis, "
-                    "binomial, dgauss, rqm, rans, pad");
+      return refuse(
+          quoted(stage_) +
+          " is unknown, known are proj, split, rotate, klt, reorder, clip, f32, bf16, f16, "
+          "int1 to int8, sint1 to sint8, tabq, sign, bfp, step, trellis, "
+          "binomial, dgauss, rqm, rans, pad");
     }
     ISTHMUS_TRY(next(Rank::kQuantizer, 0, 0));
     ISTHMUS_ASSIGN(const auto bits, number<uint32_t>(stage_, name.substr(stochastic ? 4 : 3)));
@@ -311,6 +322,7 @@ std::string CodecSpec::to_string() const {
     if (!text.empty() && !stage.empty()) text += '|';
     text += stage;
   };
+  if (project) add(with("proj:", project->dims) + ":" + hex(project->artefact));
   if (split)
     add(split->count > 0 ? with("split:", split->count) : with("split:x", split->threshold));
   add(text_of(transform));
@@ -322,6 +334,7 @@ std::string CodecSpec::to_string() const {
 }
 
 Status CodecSpec::validate() const {
+  if (project) ISTHMUS_TRY(in_range("the width of proj", project->dims, 1U, kMaxProjected));
   if (split) {
     if ((split->count > 0) == (split->threshold != 0)) {
       return refuse("split takes a count or a threshold");
@@ -339,7 +352,7 @@ Status CodecSpec::validate() const {
   ISTHMUS_TRY(check_quantizer(quantizer));
   const bool transformed = !std::holds_alternative<std::monostate>(transform);
   if (std::holds_alternative<Format>(quantizer) && (split || transformed || clip || rans)) {
-    return refuse("plain numbers (" + text_of(quantizer) + ") stand alone, or with pad");
+    return refuse("plain numbers (" + text_of(quantizer) + ") stand alone, or with proj and pad");
   }
   if (std::holds_alternative<Klt>(transform) && !std::holds_alternative<Step>(quantizer) &&
       mechanism() == nullptr) {

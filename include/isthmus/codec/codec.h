@@ -4,6 +4,7 @@
 #pragma once
 
 #include <isthmus/codec/calibration.h>
+#include <isthmus/codec/projection.h>
 #include <isthmus/codec/spec.h>
 #include <isthmus/core/error.h>
 #include <isthmus/core/matrix.h>
@@ -18,6 +19,7 @@ namespace isthmus::codec {
 /// What a spec may need beside its text.
 struct CodecResources {
   std::shared_ptr<const Calibration> calibration;  ///< for klt and reorder; else ignored
+  std::shared_ptr<const Projection> projection;    ///< for proj; else ignored
   RandomSource* random =
       nullptr;  ///< borrowed; for encoding with sint or a mechanism; else ignored
 };
@@ -25,6 +27,10 @@ struct CodecResources {
 /// The one of `calibrations` that the spec names; null when it names none or it is not there.
 [[nodiscard]] std::shared_ptr<const Calibration> find_calibration(
     const CodecSpec& spec, std::span<const std::shared_ptr<const Calibration>> calibrations);
+
+/// The one of `projections` that the spec names; null when it names none or it is not there.
+[[nodiscard]] std::shared_ptr<const Projection> find_projection(
+    const CodecSpec& spec, std::span<const std::shared_ptr<const Projection>> projections);
 
 /// One spec made ready for rows of one width: tables, signs, matrices. Immutable, so it is safe to
 /// use from several threads as far as `resources.random` is.
@@ -37,8 +43,8 @@ class BoundaryCodec {
   static constexpr size_t kMaxWidth = 65'536;
 
   /// \returns what CodecSpec::validate and privacy::make_mechanism return; kUnsupported when the
-  /// spec does not fit the width; kNotFound when it names a calibration that was not given,
-  /// kInvalidArgument when that has another width.
+  /// spec does not fit the width; kNotFound when it names a calibration or a projection that was
+  /// not given, kInvalidArgument when that has another width.
   [[nodiscard]] static Result<BoundaryCodec> make(const CodecSpec& spec, size_t width,
                                                   const CodecResources& resources = {});
   BoundaryCodec(BoundaryCodec&&) noexcept;
@@ -49,6 +55,9 @@ class BoundaryCodec {
   /// to negotiate.
   [[nodiscard]] const CodecSpec& spec() const;
   [[nodiscard]] size_t width() const;
+  /// Numbers of a row behind the projection: what is clipped, noised and written. Equal to `width`
+  /// without one.
+  [[nodiscard]] size_t coded_width() const;
   /// The mechanism, for its statement and for accounting: each row that is encoded is one release.
   /// Null when the spec has none.
   [[nodiscard]] const privacy::Mechanism* mechanism() const;
@@ -60,7 +69,8 @@ class BoundaryCodec {
   /// Encodes [T, width]. \returns kNotFinite naming the row when it holds NaN or infinity, or a
   /// number that the spec cannot carry: one that bf16 or f16 would round to infinity (within 2^-8
   /// or 2^-11 of float's largest), and 2^100 and more for all but plain numbers; kInvalidArgument
-  /// for another width, or when random numbers are needed and there is no source of them.
+  /// for another width, or when random numbers are needed and there is no source of them; kNotFound
+  /// when the projection has no encoder.
   [[nodiscard]] Result<std::vector<std::byte>> encode(MatrixView<const float> rows) const;
 
   /// Natural logs of the chances that each of `candidates` [N, width] is encoded as this message of
@@ -78,6 +88,8 @@ class BoundaryCodec {
 
  private:
   class Impl;
+  [[nodiscard]] Status check_width(size_t columns) const;
+  [[nodiscard]] Result<Matrix> projected(MatrixView<const float> rows) const;
   explicit BoundaryCodec(std::unique_ptr<const Impl> impl);
   std::unique_ptr<const Impl> impl_;
 };

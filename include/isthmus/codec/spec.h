@@ -2,6 +2,8 @@
 //
 // A spec is a list of stages in one fixed order, each at most once:
 //
+//   proj:128:<hash>            a learned projection to 128 numbers, of an artefact; all that
+//                              follows works on these
 //   split:4 | split:x16        outliers travel apart: the 4 largest of a row, or those that are
 //   more
 //                              than 16 times the root mean square of what is left
@@ -10,7 +12,7 @@
 //   reorder:<hash>             channels sorted by the size they have in a calibration file
 //   clip:l2=40 clip:max=3      bounds on the row's norm, on each coordinate, or both (l2=40,max=3)
 //   one of
-//     f32 bf16 f16             plain numbers; no other stage but pad may stand beside them
+//     f32 bf16 f16             plain numbers; no other stage but proj and pad may stand beside them
 //     int1 ... int8            uniform levels, scale of least error for each row
 //     sint1 ... sint8          the same levels, rounded at random without bias
 //     tabq:0.01                the fewest bits for which the row's squared error is at most 1 % of
@@ -42,6 +44,13 @@ enum class Format : uint8_t {
   kBf16,  ///< rounded to nearest: off by at most 2^-8 of the number, unless that is subnormal
   kF16,   ///< rounded to nearest relative to the row's largest magnitude m: off by at most 2^-11 of
           ///< the number or 2^-38 m, whichever is more
+};
+
+/// A trained projection of a row to `dims` numbers. It is public: what it leaves out is not hidden.
+struct Project {
+  uint32_t dims = 0;      ///< d, at least 1
+  uint64_t artefact = 0;  ///< Projection::id()
+  friend bool operator==(const Project&, const Project&) = default;
 };
 
 /// Largest coordinates of a row, sent apart. Exactly one of the two is not 0.
@@ -103,6 +112,7 @@ using Quantizer =
 /// See the file comment for the text form.
 struct CodecSpec {
   Quantizer quantizer = Format::kF16;
+  std::optional<Project> project;
   std::optional<Split> split;
   Transform transform;
   std::optional<Clip> clip;

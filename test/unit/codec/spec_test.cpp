@@ -10,13 +10,16 @@ namespace {
 using isthmus::test::value_of;
 
 TEST_CASE("a spec reads its own text", "[codec][spec]") {
-  const auto* const text = GENERATE(
-      "f32", "bf16", "f16", "f16|pad:64", "int4", "sint8|rans", "sign", "tabq:0.01|rans",
-      "bfp:4:32", "step:0.5|rans", "trellis:0.35|rans|pad:128", "split:4|rotate|int4|rans",
-      "split:x16|rotate:7|clip:l2=40,max=3|step:0.25", "clip:l2=1e+20|int1", "clip:max=1e-05|int1",
-      "split:x12.5|klt:0123456789abcdef|trellis:0.4|rans", "clip:max=2|binomial:4:mu=52|rans",
-      "rotate|clip:l2=3|dgauss:mu=5:delta=1e-06",
-      "klt:0123456789abcdef|clip:max=1|rqm:4:range=3|pad:64", "reorder:00000000000000ff|bfp:8:2");
+  const auto* const text =
+      GENERATE("f32", "bf16", "f16", "f16|pad:64", "int4", "sint8|rans", "sign", "tabq:0.01|rans",
+               "bfp:4:32", "step:0.5|rans", "trellis:0.35|rans|pad:128", "split:4|rotate|int4|rans",
+               "split:x16|rotate:7|clip:l2=40,max=3|step:0.25", "clip:l2=1e+20|int1",
+               "clip:max=1e-05|int1", "split:x12.5|klt:0123456789abcdef|trellis:0.4|rans",
+               "clip:max=2|binomial:4:mu=52|rans", "rotate|clip:l2=3|dgauss:mu=5:delta=1e-06",
+               "klt:0123456789abcdef|clip:max=1|rqm:4:range=3|pad:64",
+               "reorder:00000000000000ff|bfp:8:2", "proj:128:0123456789abcdef|f16|pad:8",
+               "proj:64:00000000000000ff|split:2|rotate|clip:max=1|int4|rans",
+               "proj:128:0123456789abcdef|clip:max=0.5|binomial:4:mu=52|rans");
   CAPTURE(text);
   const CodecSpec spec = value_of(CodecSpec::parse(text));
   CHECK(spec.to_string() == text);
@@ -74,6 +77,11 @@ TEST_CASE("specs that say nothing or nonsense are refused with the reason", "[co
       {"rotate:-1|int4", "is not a number"},
       {"rotate:4294967296|int4", "is not a number"},
       {"klt:0123|step:1", "16 hex digits"},
+      {"proj:128:0123|int4", "16 hex digits"},
+      {"proj:128|int4", "1 arguments, it takes 2"},
+      {"proj:0:0123456789abcdef|int4", "the width of proj is 0"},
+      {"rotate|proj:128:0123456789abcdef|int4", "out of order"},
+      {"proj:128:0123456789abcdef|split:2|clip:max=1|binomial:4:mu=52", "split in front"},
       {"klt:0123456789abcdeg|step:1", "16 hex digits"},
       {"klt:0123456789abcdef|int4", "only step and trellis"},
       {"clip:l2=0|int4", "bounds nothing"},
