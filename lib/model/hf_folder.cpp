@@ -1,5 +1,7 @@
 // A Hugging Face folder as a model: config.json, tokenizer.json and its companions, and safetensors
 // in one file or in several with an index.
+#include <isthmus/model/safetensors.h>
+
 #include <algorithm>
 #include <iterator>
 #include <optional>
@@ -15,7 +17,6 @@
 #include "json_object.h"
 #include "loaded_model.h"
 #include "quote.h"
-#include "safetensors.h"
 #include "vocabulary.h"
 
 namespace isthmus::model {

@@ -6,7 +6,7 @@
 
 include(CMakePackageConfigHelpers)
 
-set(ISTHMUS_EDGE_MODULES edge engine planner transport codec model privacy wire text kernels core) # dependents before what they need
+set(ISTHMUS_EDGE_MODULES edge artefact engine planner transport codec model privacy wire text kernels core) # dependents before what they need
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/isthmus)
 set(ISTHMUS_PC_LIBS)
 foreach(module IN LISTS ISTHMUS_EDGE_MODULES)

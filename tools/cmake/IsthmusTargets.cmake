@@ -16,10 +16,12 @@ set(ISTHMUS_RUNG_transport 2)
 set(ISTHMUS_RUNG_engine 3)
 set(ISTHMUS_RUNG_scheduler 3)
 set(ISTHMUS_RUNG_planner 3)
+set(ISTHMUS_RUNG_artefact 3)
 set(ISTHMUS_RUNG_torch_engine 4) # implements engine's interface
 set(ISTHMUS_RUNG_server 4)
 set(ISTHMUS_RUNG_edge 4)
 set(ISTHMUS_RUNG_audit 4)
+set(ISTHMUS_RUNG_train 5)
 
 # Warnings, sanitizers and language level for one target; nothing is set globally.
 function(isthmus_compile_options target)

@@ -29,7 +29,7 @@ inline constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 [[nodiscard]] Result<std::vector<Tensor>> parse(std::span<const std::byte> file);
 
 /// "__metadata__" of a file that may come from anyone; empty when there is none. \returns
-/// kTruncated, kTooLarge, or kCorrupt, also for an entry that is no text.
+/// kTruncated, kTooLarge, kCorrupt (also for an entry that is no text) or kNotFound (for a null).
 [[nodiscard]] Result<std::map<std::string, std::string>> metadata(std::span<const std::byte> file);
 
 /// A whole file of float tensors (F32 or F16) and metadata. Equal input gives equal bytes.

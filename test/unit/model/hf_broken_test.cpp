@@ -1,14 +1,17 @@
 // A safetensors file broken by hand for each field of the format and each way to break it, and JSON
 // that is none.
+#include <isthmus/model/safetensors.h>
+
+#include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "hf_files.h"
 #include "json_object.h"
-#include "safetensors.h"
 #include "support/catch.h"
 #include "support/gguf_writer.h"
 
@@ -52,6 +55,53 @@ TEST_CASE("a safetensors file reads with its types and shapes", "[model][safeten
   CHECK(tensors[1].type == DType::kF16);
   json header = {{"z", entry("BF16", {16}, {0, 32})}};
   CHECK(value_of(read(safetensors_bytes(header, kData)))[0].type == DType::kBf16);
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+TEST_CASE("a safetensors file that we write reads the same", "[model][safetensors]") {
+  const std::vector<float> floats = {1, -2.5F, 3e20F, 0, 7, 8};
+  const std::vector<uint16_t> halves = {0x3c00, 0xbc00};
+  const std::vector<Tensor> tensors = {
+      {.name = "b \"x\"",
+       .type = DType::kF32,
+       .shape = {2, 3},
+       .data = std::as_bytes(std::span(floats))},
+      {.name = "a", .type = DType::kF16, .shape = {2}, .data = std::as_bytes(std::span(halves))}};
+  const std::map<std::string, std::string> metadata = {{"key", "a\nvalue"}, {"", "\u00e9"}};
+  const auto file = safetensors::write(tensors, metadata);
+  CHECK(value_of(safetensors::metadata(file)) == metadata);
+  const auto back = value_of(safetensors::parse(file));
+  REQUIRE(back.size() == 2);
+  for (const Tensor& tensor : back) {
+    const Tensor& original = tensors[tensor.name == "a" ? 1 : 0];
+    CHECK(tensor.name == original.name);
+    CHECK(tensor.type == original.type);
+    CHECK(tensor.shape == original.shape);
+    CHECK(std::ranges::equal(tensor.data, original.data));
+  }
+  std::vector<Tensor> wrong = tensors;
+  wrong[0].shape = {2, 2};
+  CHECK_THROWS_AS(safetensors::write(wrong, {}), std::invalid_argument);
+  wrong = tensors;
+  wrong[0].type = DType::kBf16;
+  CHECK_THROWS_AS(safetensors::write(wrong, {}), std::invalid_argument);
+}
+
+TEST_CASE("safetensors metadata are texts or an error", "[model][safetensors][broken]") {
+  const auto metadata = [](const json& header) {
+    return safetensors::metadata(bytes_of(safetensors_bytes(header, kData)));
+  };
+  CHECK(value_of(metadata(tiny_header())).empty());
+  json header = tiny_header();
+  header["__metadata__"] = {{"key", 3}};
+  CHECK_FAILS_WITH(metadata(header), ErrorCode::kCorrupt);
+  header["__metadata__"] = {{"key", nullptr}};
+  CHECK_FAILS_WITH(metadata(header), ErrorCode::kNotFound);
+  header["__metadata__"] = {"key"};
+  CHECK_FAILS_WITH(metadata(header), ErrorCode::kCorrupt);
 }
 
 TEST_CASE("a safetensors file cut short anywhere is refused", "[model][safetensors][broken]") {

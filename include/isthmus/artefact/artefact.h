@@ -1,0 +1,107 @@
+// What was trained for one cut of one model: a projection, and what teaches the layers behind the
+// cut to read what comes out of it (DEL: Gu et al. 2026, arXiv 2602.11513).
+//
+// One safetensors file. Tensors, F32 or F16: "encoder" [d, D], the device's part; "decoder" [D, d]
+// and, if there is one, "soft_prompt" [m, D], the server's part. Metadata, all texts: "format"
+// ("isthmus-artefact-1"), "model", "fingerprint", "cut", "codec", "data", "command", and under
+// every tensor's name the BLAKE2b hash of its shape and bytes, also of one that is in the other
+// side's part alone. The artefact is named by the hash of its metadata, so both parts prove that
+// they belong together.
+//
+// An artefact is public: it is made of public text, and nothing in it protects anything.
+#pragma once
+
+#include <isthmus/codec/projection.h>
+#include <isthmus/codec/spec.h>
+#include <isthmus/core/error.h>
+#include <isthmus/core/matrix.h>
+#include <isthmus/model/config.h>
+#include <isthmus/model/model_file.h>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace isthmus::artefact {
+
+/// What an artefact was made for and of.
+struct Origin {
+  std::string model;        ///< `model_name` of its config
+  std::string fingerprint;  ///< of the very weights that it was trained on (model::fingerprint)
+  int32_t cut = 0;
+  codec::CodecSpec codec;  ///< the stages behind the projection that it was trained with
+  std::string data;        ///< hash of the tokens it was trained on
+  std::string command;     ///< that made it
+};
+
+/// Architecture, layers, hidden size and vocabulary, as "llama-30x576x49152". Models of one shape
+/// are not told apart.
+[[nodiscard]] std::string model_name(const model::ModelConfig& config);
+
+enum class Half : uint8_t { kBoth, kDevice, kServer };
+
+/// Immutable. Copies share their matrices.
+class Artefact {
+ public:
+  /// Numbers are rounded to half precision, as files hold them.
+  /// \param soft_prompt [m, D], at most kMaxSoftPrompt rows; empty for none
+  /// \returns what Projection::make returns; kInvalidArgument for another width of the soft prompt,
+  /// a codec that projects, or texts that are not UTF-8.
+  [[nodiscard]] static Result<Artefact> make(Origin origin, const Matrix& encoder,
+                                             const Matrix& decoder, const Matrix& soft_prompt);
+
+  /// Reads bytes that may come from anyone, a whole artefact or one side's part. \returns
+  /// kTruncated, kTooLarge, kCorrupt (also for a tensor that is not the one the artefact is named
+  /// after), kUnsupported for another format, kNotFinite.
+  [[nodiscard]] static Result<Artefact> parse(std::span<const std::byte> bytes);
+  /// `parse` of a file. \returns also kNotFound, kIo.
+  [[nodiscard]] static Result<Artefact> load(const std::filesystem::path& path);
+
+  /// \param half which tensors are written
+  /// \throws std::invalid_argument for a half that this is not.
+  [[nodiscard]] std::vector<std::byte> serialize(Half half = Half::kBoth) const;
+  /// The same to a file, which appears under its name only when complete. \returns kIo.
+  [[nodiscard]] Status save(const std::filesystem::path& path, Half half = Half::kBoth) const;
+
+  [[nodiscard]] const Origin& origin() const { return origin_; }
+  /// First 8 bytes of the hash, as a big-endian number; `projection()->id()`.
+  [[nodiscard]] uint64_t id() const { return projection_->id(); }
+  [[nodiscard]] const std::shared_ptr<const codec::Projection>& projection() const {
+    return projection_;
+  }
+  /// [d, D]; empty in the server's part.
+  [[nodiscard]] MatrixView<const float> encoder() const;
+  /// [D, d]; empty in the device's part.
+  [[nodiscard]] MatrixView<const float> decoder() const;
+  /// [m, D]; empty when there is none, and in the device's part.
+  [[nodiscard]] MatrixView<const float> soft_prompt() const;
+  /// The whole codec: `origin().codec` behind this projection.
+  [[nodiscard]] codec::CodecSpec codec() const;
+
+  /// \returns kModelMismatch unless it was made for a model of this shape, cut there. Other weights
+  /// of that shape, say a finer quantisation, are no error: how well they work is another matter.
+  [[nodiscard]] Status check(const model::ModelConfig& config, int32_t cut) const;
+
+  static constexpr size_t kMaxSoftPrompt = 1024;
+
+ private:
+  struct FileTensors {
+    std::vector<std::vector<std::byte>> contents;
+    std::vector<model::Tensor> tensors;  // of the contents
+  };
+  [[nodiscard]] FileTensors file_tensors(Half half) const;
+  [[nodiscard]] MatrixView<const float> matrix(const char* name) const;
+  [[nodiscard]] static Result<Artefact> make(std::map<std::string, std::string> metadata,
+                                             std::map<std::string, Matrix> matrices);
+
+  Origin origin_;
+  std::map<std::string, std::string> metadata_;
+  std::map<std::string, std::shared_ptr<const Matrix>> matrices_;  // by name; half precision
+  std::shared_ptr<const codec::Projection> projection_;
+};
+
+}  // namespace isthmus::artefact
