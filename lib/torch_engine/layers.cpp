@@ -1,6 +1,7 @@
 #include "layers.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <algorithm>
@@ -107,8 +108,8 @@ at::Tensor add_to_residual(const model::ModelConfig& config, const at::Tensor& r
   return rows + x;
 }
 
-at::Tensor attention_block(const model::ModelConfig& config, const LayerWeights& w, int32_t layer,
-                           const Rotation& rotation, std::span<const Sequence> sequences,
+at::Tensor attention_block(const model::ModelConfig& config, const LayerWeights& w,
+                           const Rotation& rotation, const Attention& attention,
                            const at::Tensor& rows) {
   const at::Tensor x = rms_norm(rows, w.attention_norm, config).to(w.q.scalar_type());
   const auto shape_heads = [&](const at::Tensor& product, const at::Tensor& norm) {
@@ -120,7 +121,13 @@ at::Tensor attention_block(const model::ModelConfig& config, const LayerWeights&
   const at::Tensor k = shape_heads(at::linear(x, w.k, w.k_bias), w.k_norm);
   const at::Tensor v =
       at::linear(x, w.v, w.v_bias).view({rows.size(0), config.kv_head_count, config.head_size});
+  return at::linear(attention(q, k, v), w.mix, w.mix_bias);
+}
 
+/// Attention over caches, which get the new keys and values.
+at::Tensor attend_in_caches(const model::ModelConfig& config, int32_t layer,
+                            std::span<const Sequence> sequences, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v) {
   const int32_t window = config.layers[static_cast<size_t>(layer)].window;
   std::vector<at::Tensor> mixed;
   int64_t start = 0;
@@ -134,7 +141,7 @@ at::Tensor attention_block(const model::ModelConfig& config, const LayerWeights&
     mixed.push_back(attend(config, q.narrow(0, start, count), keys, values, first, window));
     start += count;
   }
-  return at::linear(mixed.size() == 1 ? mixed.front() : at::cat(mixed), w.mix, w.mix_bias);
+  return mixed.size() == 1 ? mixed.front() : at::cat(mixed);
 }
 
 at::Tensor mlp_block(const model::ModelConfig& config, const LayerWeights& w,
@@ -150,7 +157,8 @@ at::Tensor mlp_block(const model::ModelConfig& config, const LayerWeights& w,
 
 Rotation::Rotation(at::Tensor positions, at::Tensor frequencies, model::RopePairs pairs)
     : positions_(std::move(positions)), frequencies_(std::move(frequencies)), pairs_(pairs) {
-  if (kHasRotationKernel && positions_.is_cuda()) return;
+  // Our kernel is unknown to autograd.
+  if (kHasRotationKernel && positions_.is_cuda() && c10::InferenceMode::is_enabled()) return;
   const at::Tensor angles =
       positions_.to(at::kFloat).view({-1, 1, 1}) * frequencies_.view({1, 1, -1});
   cosines_ = at::cos(angles);
@@ -186,14 +194,22 @@ at::Tensor softcap(const at::Tensor& x, float cap) {
   return cap == 0 ? x : at::tanh(x / cap) * cap;
 }
 
+at::Tensor run_layer(const model::ModelConfig& config, const LayerWeights& weights,
+                     const Rotation& rotation, const Attention& attention, const at::Tensor& rows) {
+  const at::Tensor attended =
+      add_to_residual(config, rows, attention_block(config, weights, rotation, attention, rows),
+                      weights.post_attention_norm);
+  return add_to_residual(config, attended, mlp_block(config, weights, attended),
+                         weights.post_mlp_norm);
+}
+
 at::Tensor run_layer(const model::ModelConfig& config, const LayerWeights& weights, int32_t layer,
                      const Rotation& rotation, std::span<const Sequence> sequences,
                      const at::Tensor& rows) {
-  const at::Tensor attended = add_to_residual(
-      config, rows, attention_block(config, weights, layer, rotation, sequences, rows),
-      weights.post_attention_norm);
-  return add_to_residual(config, attended, mlp_block(config, weights, attended),
-                         weights.post_mlp_norm);
+  const auto attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return attend_in_caches(config, layer, sequences, q, k, v);
+  };
+  return run_layer(config, weights, rotation, attention, rows);
 }
 
 }  // namespace isthmus::torch_engine

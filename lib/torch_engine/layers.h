@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <isthmus/model/config.h>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -19,7 +20,7 @@ struct Sequence {
 };
 
 /// Turns query and key heads by the angles of their positions. One object serves all layers of one
-/// set of rows.
+/// set of rows. Outside of InferenceMode it is differentiable.
 class Rotation {
  public:
   /// \param positions [rows] int32 \param frequencies [K/2] float, both on the engine's device
@@ -42,8 +43,18 @@ class Rotation {
 /// c tanh(x / c); `x` itself for c = 0.
 [[nodiscard]] at::Tensor softcap(const at::Tensor& x, float cap);
 
-/// Takes the joined rows [N, D] of `sequences` (float) through one layer and writes the keys and
-/// values behind each cache's last position, where room has been made.
+/// What every row's heads read: queries [N, H, K], keys and values [N, kv heads, K], already
+/// turned, give [N, H * K].
+using Attention =
+    std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+
+/// Takes rows [N, D] (float) through one layer.
+[[nodiscard]] at::Tensor run_layer(const model::ModelConfig& config, const LayerWeights& weights,
+                                   const Rotation& rotation, const Attention& attention,
+                                   const at::Tensor& rows);
+
+/// The same for the joined rows of `sequences`; writes the keys and values behind each cache's last
+/// position, where room has been made.
 [[nodiscard]] at::Tensor run_layer(const model::ModelConfig& config, const LayerWeights& weights,
                                    int32_t layer, const Rotation& rotation,
                                    std::span<const Sequence> sequences, const at::Tensor& rows);
