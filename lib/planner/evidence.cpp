@@ -1,5 +1,6 @@
 #include <isthmus/planner/evidence.h>
 
+#include "evidence_json.h"
 #include "json_view.h"
 
 namespace isthmus::planner {
@@ -48,6 +49,35 @@ Result<AttackFinding> read_attack(const JsonView& row) {
   return finding;
 }
 
+}  // namespace
+
+nlohmann::json to_node(const Evidence& evidence) {
+  using nlohmann::json;
+  json rows = json::array();
+  for (const CodecQuality& row : evidence.codecs)
+    rows.push_back({{"cut", row.cut}, {"spec", row.spec}, {"change", row.change}});
+  for (const WeightQuality& row : evidence.weights) {
+    rows.push_back({{"cut", row.cut},
+                    {"precision", row.precision},
+                    {"front_bits", row.front_bits},
+                    {"back_bits", row.back_bits},
+                    {"kv_bits", row.kv_bits},
+                    {"change", row.change}});
+  }
+  const auto epsilon = [](const std::optional<double>& value) {
+    return value ? json(*value) : json();
+  };
+  for (const AttackFinding& row : evidence.attacks) {
+    rows.push_back({{"cut", row.cut},
+                    {"spec", row.spec},
+                    {"attack", row.attack},
+                    {"top1_interval", {0, row.top1_high}},
+                    {"epsilon_per_row", epsilon(row.epsilon_per_row)},
+                    {"epsilon_per_prompt", epsilon(row.epsilon_per_prompt)}});
+  }
+  return rows;
+}
+
 Status add_row(const JsonView& row, Evidence& evidence) {
   if (row.has("attack")) {
     ISTHMUS_ASSIGN(AttackFinding finding, read_attack(row));
@@ -63,8 +93,6 @@ Status add_row(const JsonView& row, Evidence& evidence) {
   }
   return {};
 }
-
-}  // namespace
 
 Status add_evidence(std::string_view text, std::string_view name, Evidence& evidence) {
   ISTHMUS_ASSIGN(const nlohmann::json document, parse_json(text, name));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "json_view.h"
+#include "problem_json.h"
 
 namespace isthmus::planner {
 namespace {
@@ -248,7 +249,8 @@ std::string to_json(const Problem& problem, const Answer& answer) {
                          {"local", optional_plan(answer.local)},
                          {"all_server", optional_plan(answer.all_server)},
                          {"nearest", optional_plan(answer.nearest)},
-                         {"changes", std::move(changes)}};
+                         {"changes", std::move(changes)},
+                         {"problem", to_node(problem)}};
   return document.dump(1) + "\n";
 }
 
@@ -284,7 +286,18 @@ Result<PlanFile> parse_plan(std::string_view text, std::string_view name) {
   ISTHMUS_ASSIGN(const JsonView metrics, predicted.object("metrics"));
   ISTHMUS_ASSIGN(file.token_seconds, metrics.number("token", 0, 1e9));
   ISTHMUS_ASSIGN(file.first_token_seconds, metrics.number("first_token", 0, 1e9));
+  ISTHMUS_ASSIGN(const JsonView token, predicted.object("token_seconds"));
+  ISTHMUS_ASSIGN(file.wire_seconds, token.number("wire", 0, 1e9));
   return file;
+}
+
+Result<Problem> parse_problem(std::string_view text, std::string_view name) {
+  ISTHMUS_ASSIGN(const json document, parse_json(text, name));
+  const JsonView view(document, std::string(name) + ":");
+  ISTHMUS_TRY(view.integer("isthmus_plan", kVersion, kVersion));
+  ISTHMUS_ASSIGN(const JsonView problem, view.object("problem"));
+  ISTHMUS_ASSIGN(const Problem asked, read_problem(problem));
+  return asked.completed();
 }
 
 }  // namespace isthmus::planner

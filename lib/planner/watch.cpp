@@ -1,5 +1,6 @@
 #include <isthmus/planner/watch.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace isthmus::planner {
@@ -9,6 +10,14 @@ Status WatchOptions::validate() const {
   return fail(ErrorCode::kInvalidArgument, "planner: margin is " + std::to_string(margin) +
                                                ", patience " + std::to_string(patience.count()) +
                                                " s, must be above 0 and at least 0");
+}
+
+LinkProfile link_now(const LinkProfile& planned, const PlanFile& plan, const Deviation& deviation) {
+  const double change = std::max(-planned.rtt_seconds, deviation.wire_seconds - plan.wire_seconds);
+  LinkProfile link = planned;
+  link.rtt_seconds += change;
+  link.rtt_p95_seconds = std::max(link.rtt_seconds, planned.rtt_p95_seconds + change);
+  return link;
 }
 
 PlanWatch::PlanWatch(double predicted_token_seconds, const WatchOptions& options)

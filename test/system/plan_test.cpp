@@ -143,6 +143,35 @@ TEST_CASE("a chat follows its plan", "[system][plan]") {
   CHECK(a.at("weight_mb") == b.at("weight_mb"));
 }
 
+TEST_CASE("a chat whose plan no longer holds makes the next one", "[system][plan]") {
+  const Fixture fixture;
+  // A link that is said to take a second, which it does not.
+  auto link = value_of(planner::parse_link(read(fixture.link), "link"));
+  link.rtt_seconds = link.rtt_p95_seconds = 1;
+  const std::string slow = (fixture.folder.path() / "slow.json").string();
+  std::ofstream(slow) << to_json(link);
+  const Finished planned =
+      fixture.plan_over(slow, {"--no-local", "--no-tail", "--output", fixture.output});
+  REQUIRE(planned.exit_code == 0);
+  const auto plan = value_of(planner::parse_plan(read(fixture.output), "plan.json"));
+  REQUIRE(plan.token_seconds > 1);
+  const std::string next_path = (fixture.folder.path() / "next.json").string();
+  const Finished said =
+      test::run({kBin + "/isthmus-chat", "--model", kModel, "--server", fixture.server.address(),
+                 "--plan", fixture.output, "--replan", next_path, "--plan-patience", "0",
+                 "--prompt", "Name a fruit.", "--max-tokens", "4"},
+                {{"ISTHMUS_HOME", fixture.server.home()}});
+  CAPTURE(said.err);
+  REQUIRE(said.exit_code == 0);
+  CHECK(said.err.find("the plan said 1") != std::string::npos);
+  CHECK(said.err.find(next_path) != std::string::npos);
+  const auto next = value_of(planner::parse_plan(read(next_path), "next.json"));
+  CHECK(next.token_seconds < 0.9);
+  const auto problem = value_of(planner::parse_problem(read(next_path), "next.json"));
+  CHECK(problem.link.rtt_seconds < 0.9);
+  CHECK(problem.link.up_bits_per_second == link.up_bits_per_second);
+}
+
 TEST_CASE("what cannot be planned ends in one line and exit code 1", "[system][plan]") {
   const Fixture fixture;
   check_failure(fixture.plan({"--limit", "attack=50%"}), "no audit was given");

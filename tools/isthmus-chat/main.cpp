@@ -2,7 +2,6 @@
 #include <isthmus/core/clock.h>
 #include <isthmus/core/random.h>
 #include <isthmus/edge/device.h>
-#include <isthmus/planner/watch.h>
 
 #include <csignal>
 #include <cstdio>
@@ -35,8 +34,8 @@ void interrupt(int) {
 class Chat {
  public:
   Chat(edge::Session& session, const ChatFlags& flags, const RunFigures& figures,
-       std::optional<planner::PlanWatch> watch)
-      : session_(session), flags_(flags), figures_(figures), watch_(std::move(watch)) {}
+       std::optional<PlanFollower> plan)
+      : session_(session), flags_(flags), figures_(figures), plan_(std::move(plan)) {}
 
   Status say(const std::string& text) {
     std::vector<text::ChatMessage> messages;
@@ -68,8 +67,7 @@ class Chat {
       std::fprintf(stderr, "%s%s%s", colour ? "\033[2m" : "", lines.c_str(),
                    colour ? "\033[0m" : "");
     }
-    check_plan(reply);
-    return {};
+    return check_plan(reply);
   }
 
   Status converse() {
@@ -116,20 +114,11 @@ class Chat {
       std::fprintf(stderr, "\033]2;%s: %s\a", kTool, spent_text(**privacy, budget()).c_str());
   }
 
-  // Says when the plan no longer holds. It is for the next session: this one stays as it is.
-  void check_plan(const edge::Reply& reply) {
-    if (!watch_ || reply.tokens_per_s <= 0 || reply.steps == 0) return;
-    const auto deviation =
-        watch_->observe({.total = 1 / reply.tokens_per_s,
-                         .wire = reply.time_s.wire / static_cast<double>(reply.steps)},
-                        clock_.now());
-    if (!deviation) return;
-    std::fprintf(
-        stderr,
-        "%s: the plan said %.1f ms a token, it takes %.1f ms, %.1f ms of them on the wire: "
-        "measure the link again and plan anew for the next conversation\n",
-        kTool, 1e3 * deviation->predicted_seconds, 1e3 * deviation->measured_seconds,
-        1e3 * deviation->wire_seconds);
+  Status check_plan(const edge::Reply& reply) {
+    if (!plan_) return {};
+    ISTHMUS_ASSIGN(const std::string found, plan_->observe(reply));
+    if (!found.empty()) std::fprintf(stderr, "%s: %s\n", kTool, found.c_str());
+    return {};
   }
 
   [[nodiscard]] double budget() const {
@@ -139,7 +128,7 @@ class Chat {
   edge::Session& session_;
   const ChatFlags& flags_;
   RunFigures figures_;
-  std::optional<planner::PlanWatch> watch_;
+  std::optional<PlanFollower> plan_;
   bool first_ = true;
   SteadyClock clock_;
   Clock::TimePoint shown_;
@@ -163,10 +152,10 @@ Status run(const ChatFlags& flags) {
   figures.load_s = load_s;
   figures.hidden_size = device->config().hidden_size;
   figures.weight_mb = static_cast<double>(device->engine_info().weight_bytes) / 1e6;
-  std::optional<planner::PlanWatch> watch;
+  std::optional<PlanFollower> follower;
   ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
-  if (plan && plan->token_seconds > 0) watch.emplace(plan->token_seconds);
-  Chat chat(session, flags, figures, std::move(watch));
+  if (plan && plan->token_seconds > 0) follower.emplace(flags.plan, *plan);
+  Chat chat(session, flags, figures, std::move(follower));
   const Status said = flags.prompt ? chat.say(*flags.prompt) : chat.converse();
   ISTHMUS_ASSIGN(const std::optional<edge::PrivacyReport> privacy, session.privacy());
   if (privacy && !flags.json) std::fprintf(stderr, "%s", privacy->statement.to_string().c_str());

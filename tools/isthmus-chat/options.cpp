@@ -104,16 +104,25 @@ void declare(CLI::App& app, ChatFlags& flags) {
                  "folder of this device's key and ledger instead of ~/.config/isthmus");
   app.add_flag("--insecure", flags.insecure, "accept a server without a key");
   CLI::Option* plan =
-      app.add_option("--plan", flags.plan,
+      app.add_option("--plan", flags.plan.file,
                      "file of isthmus-plan that decides placement, precision, codecs and context");
   for (const char* decided : {"--local", "--cut", "--tail", "--context", "--threads", "--precision",
                               "--kv-bits", "--front-bits", "--codec", "--codec-down"}) {
     plan->excludes(decided);
   }
+  app.add_option("--replan", flags.plan.replan,
+                 "when replies are off the plan, make one for the next conversation with the link "
+                 "as it is now, and write it to this file")
+      ->needs(plan);
+  app.add_option("--plan-patience", flags.plan.patience_s,
+                 "seconds that replies must be off, all in the same direction")
+      ->needs(plan)
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
 }
 
 void check(const ChatFlags& flags) {
-  if (!flags.local && flags.servers.empty() && flags.plan.empty())
+  if (!flags.local && flags.servers.empty() && flags.plan.file.empty())
     throw CLI::RequiredError("--server, --local or --plan");
   if (flags.local && (flags.cut || flags.tail)) {
     throw CLI::ValidationError("--cut and --tail need --server");
@@ -135,9 +144,9 @@ void check(const ChatFlags& flags) {
 }
 
 Result<std::optional<planner::PlanFile>> read_plan(const ChatFlags& flags) {
-  if (flags.plan.empty()) return std::optional<planner::PlanFile>();
-  ISTHMUS_ASSIGN(const std::string text, read_text(flags.plan));
-  ISTHMUS_ASSIGN(planner::PlanFile plan, planner::parse_plan(text, flags.plan.string()));
+  if (flags.plan.file.empty()) return std::optional<planner::PlanFile>();
+  ISTHMUS_ASSIGN(const std::string text, read_text(flags.plan.file));
+  ISTHMUS_ASSIGN(planner::PlanFile plan, planner::parse_plan(text, flags.plan.file.string()));
   return std::optional(std::move(plan));
 }
 
@@ -174,7 +183,7 @@ Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
   options.fallback_servers.assign(flags.servers.begin() + 1, flags.servers.end());
   options.allow_plaintext = flags.insecure;
   options.request_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
-  if (flags.plan.empty()) {
+  if (flags.plan.file.empty()) {
     ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
   }
   if (!flags.codec_down.empty()) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/engine_flags.h"
+#include "plan_follower.h"
 
 namespace isthmus::tools {
 
@@ -19,7 +20,7 @@ struct ChatFlags {
   std::filesystem::path model;
   std::vector<std::string> servers;  // the first is asked first
   bool local = false;
-  std::filesystem::path plan;  // of isthmus-plan; empty: what the flags below say
+  PlanFlags plan;
   std::optional<int32_t> cut;
   std::optional<int32_t> tail;
   std::optional<std::string> prompt;  // absent: interactive

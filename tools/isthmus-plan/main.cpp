@@ -3,11 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
 #include <string>
 
 #include "common/command_line.h"
 #include "common/terminal.h"
+#include "common/text_file.h"
 #include "measure.h"
 #include "options.h"
 #include "probe.h"
@@ -17,14 +17,6 @@ namespace isthmus::tools {
 namespace {
 
 constexpr const char* kTool = "isthmus-plan";
-
-Status write_text(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) return fail(ErrorCode::kIo, "cannot write " + path.string());
-  return {};
-}
 
 // To a file, or to standard output without one.
 Status deliver(const std::filesystem::path& path, const std::string& text) {
@@ -61,9 +53,9 @@ Status plan(const PlanFlags& flags) {
   ISTHMUS_ASSIGN(const planner::Problem problem, asked.completed());
   ISTHMUS_ASSIGN(const planner::Answer answer, planner::solve(problem));
   const std::string json = planner::to_json(problem, answer);
-  if (!flags.output.empty()) ISTHMUS_TRY(write_text(flags.output, json));
-  if (!flags.csv.empty()) ISTHMUS_TRY(write_text(flags.csv, to_csv(answer)));
-  if (!flags.html.empty()) ISTHMUS_TRY(write_text(flags.html, to_html(problem, answer)));
+  ISTHMUS_TRY(write_text(flags.output, json));
+  ISTHMUS_TRY(write_text(flags.csv, to_csv(answer)));
+  ISTHMUS_TRY(write_text(flags.html, to_html(problem, answer)));
   ISTHMUS_TRY(deliver({}, flags.json ? json : to_text(problem, answer)));
   if (!answer.plan) return fail(ErrorCode::kInvalidArgument, "no candidate keeps every limit");
   return {};

@@ -1,9 +1,10 @@
 // An answer as JSON, and the plan in it as other programs read it.
 //
 //   {"isthmus_plan": 1, "model", "precision", "plan", "predicted", "why", "binding", "rejected",
-//    "pareto", "best_per_cut", "local", "all_server", "nearest", "changes"}
+//    "pareto", "best_per_cut", "local", "all_server", "nearest", "changes", "problem"}
 //
-// `plan` is null when nothing is feasible.
+// `plan` is null when nothing is feasible. `problem` is all that the answer depends on, profiles
+// included, so that it can be asked again with one thing changed.
 #pragma once
 
 #include <isthmus/core/error.h>
@@ -27,6 +28,7 @@ struct PlanFile {
   std::string codec_up;    ///< empty on the device alone
   std::string codec_down;  ///< empty without a tail
   double token_seconds = 0;
+  double wire_seconds = 0;  ///< of them: round trip and sending
   double first_token_seconds = 0;
   friend bool operator==(const PlanFile&, const PlanFile&) = default;
 };
@@ -43,5 +45,9 @@ struct PlanFile {
 /// Reads the plan of such a file, which may come from anyone. \returns kTooLarge, kCorrupt naming
 /// the field, kNotFound when the file holds no plan because nothing was feasible.
 [[nodiscard]] Result<PlanFile> parse_plan(std::string_view json, std::string_view name);
+
+/// Reads the problem of such a file, completed. \returns kTooLarge, kCorrupt naming the field, and
+/// the errors of Problem::completed.
+[[nodiscard]] Result<Problem> parse_problem(std::string_view json, std::string_view name);
 
 }  // namespace isthmus::planner

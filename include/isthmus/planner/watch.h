@@ -31,6 +31,12 @@ struct Deviation {
   double wire_seconds = 0;      ///< of them: what a new link profile would say
 };
 
+/// The link as the session saw it: with the round trip that makes the plan's time on the wire the
+/// measured one. Messages of one size cannot tell a longer way from a slower one, so the rates stay
+/// as they were measured.
+[[nodiscard]] LinkProfile link_now(const LinkProfile& planned, const PlanFile& plan,
+                                   const Deviation& deviation);
+
 /// Follows the replies of one session. Never changes anything. Not thread-safe.
 class PlanWatch {
  public:

@@ -41,12 +41,15 @@ TEST_CASE("a plan file says what the answer says", "[planner][plan_file]") {
     CHECK(document["rejected"]["candidates"] == answer.census.candidates);
     CHECK(document["pareto"].size() == answer.pareto.size());
     CHECK_FALSE(document["why"].empty());
+    // The question in it has the same answer.
+    const Problem again = value_of(parse_problem(text, "plan.json"));
+    CHECK(to_json(again, value_of(solve(again))) == text);
     ++plans;
   }
   CHECK(plans > 50);
 }
 
-TEST_CASE("a broken plan is refused by the field's name", "[planner][plan_file]") {
+Problem split_problem() {
   Problem asked;
   asked.device = asked.server = test::plain_machine(6, 0.001);
   asked.link = {.rtt_seconds = 0.01,
@@ -55,8 +58,16 @@ TEST_CASE("a broken plan is refused by the field's name", "[planner][plan_file]"
                 .down_bits_per_second = 1e6};
   asked.choices.contexts = {1024};
   asked.choices.local = false;
-  const Problem problem = value_of(asked.completed());
-  const json good = json::parse(to_json(problem, value_of(solve(problem))));
+  return value_of(asked.completed());
+}
+
+json plan_document() {
+  const Problem problem = split_problem();
+  return json::parse(to_json(problem, value_of(solve(problem))));
+}
+
+TEST_CASE("a broken plan is refused by the field's name", "[planner][plan_file]") {
+  const json good = plan_document();
   REQUIRE(parse_plan(good.dump(), "plan.json"));
   const auto refused = [&](const std::function<void(json&)>& change, const std::string& field) {
     json document = good;
@@ -80,6 +91,39 @@ TEST_CASE("a broken plan is refused by the field's name", "[planner][plan_file]"
   refused([](json& d) { d["plan"]["codec_up"] = nullptr; }, "codec_up");
   refused([](json& d) { d["plan"]["codec_down"] = "f16"; }, "codec_down");
   refused([](json& d) { d["plan"] = nullptr; }, "no plan");
+}
+
+TEST_CASE("a broken problem is refused by the field's name", "[planner][plan_file]") {
+  const json good = plan_document();
+  REQUIRE(parse_problem(good.dump(), "plan.json"));
+  const auto refused = [&](const std::function<void(json&)>& change, const std::string& field) {
+    json document = good;
+    change(document["problem"]);
+    const auto problem = parse_problem(document.dump(), "plan.json");
+    CAPTURE(field);
+    REQUIRE_FALSE(problem);
+    CAPTURE(problem.error().message);
+    CHECK(problem.error().message.find(field) != std::string::npos);
+  };
+  for (const char* key : {"device", "server", "link", "evidence", "workload", "choices",
+                          "objective", "constraints", "axes"}) {
+    refused([&](json& p) { p.erase(key); }, key);
+    refused([&](json& p) { p[key] = 7; }, key);
+  }
+  for (const char* key : {"prompt_tokens", "reply_tokens", "sessions", "chunk_tokens"}) {
+    refused([&](json& p) { p["workload"][key] = 0; }, key);
+    refused([&](json& p) { p["workload"][key] = 1.5; }, key);
+  }
+  refused([](json& p) { p["choices"]["front_bits"] = {8.5}; }, "front_bits");
+  refused([](json& p) { p["choices"]["front_bits"] = {5}; }, "front_bits");
+  refused([](json& p) { p["choices"]["codecs_up"] = {1}; }, "codecs_up");
+  refused([](json& p) { p["choices"]["contexts"] = {-1}; }, "contexts");
+  refused([](json& p) { p["objective"] = "beauty"; }, "objective");
+  refused([](json& p) { p["axes"] = {"beauty"}; }, "axis");
+  refused([](json& p) { p["constraints"][0]["metric"] = "beauty"; }, "metric");
+  refused([](json& p) { p["constraints"][0]["limit"] = "much"; }, "limit");
+  refused([](json& p) { p["constraints"].push_back(p["constraints"][0]); }, "twice");
+  refused([](json& p) { p["server"]["model"]["layer_count"] = 5; }, "layer");
 }
 
 }  // namespace

@@ -41,6 +41,25 @@ TEST_CASE("a reply as planned, or off the other way, starts the time anew", "[pl
   CHECK(watch.observe({0.05, 0.01}, at(31)));
 }
 
+TEST_CASE("the link as it is now explains the time on the wire", "[planner][watch]") {
+  const LinkProfile planned{.rtt_seconds = 0.02,
+                            .rtt_p95_seconds = 0.025,
+                            .up_bits_per_second = 1e6,
+                            .down_bits_per_second = 2e6};
+  const PlanFile plan{.token_seconds = 0.03, .wire_seconds = 0.024};
+  const auto measured = [&](double wire_s) {
+    const LinkProfile link = link_now(planned, plan, {0.03, 0.1, wire_s});
+    CHECK(link.validate());
+    CHECK(link.up_bits_per_second == planned.up_bits_per_second);
+    CHECK(link.down_bits_per_second == planned.down_bits_per_second);
+    return link.rtt_seconds;
+  };
+  CHECK(measured(0.084) == Approx(0.08));
+  CHECK(measured(0.024) == Approx(0.02));
+  CHECK(measured(0.014) == Approx(0.01));
+  CHECK(measured(0.001) == 0);  // sending alone was said to take longer
+}
+
 TEST_CASE("a watch without sense is refused", "[planner][watch]") {
   CHECK_THROWS_AS(PlanWatch(0), std::invalid_argument);
   CHECK_THROWS_AS(PlanWatch(0.1, {.margin = 0}), std::invalid_argument);
