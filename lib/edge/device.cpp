@@ -70,6 +70,7 @@ Status SessionOptions::validate() const {
                                                    " ms, must be in [1 ms, 1 day]");
     }
   }
+  ISTHMUS_TRY(verify.validate());
   if ((codec_down && codec_down->mechanism() != nullptr) || codec_clean.mechanism() != nullptr) {
     return fail(ErrorCode::kUnsupported,
                 "edge: a mechanism belongs into `codec` alone, which is what the device sends");
@@ -96,6 +97,7 @@ Result<Device> Device::load(const DeviceOptions& options) {
   ISTHMUS_ASSIGN(impl->engine,
                  engine::load_cpu_engine(file, part_for(options, file->config().layer_count),
                                          impl->pool, options.engine, options.progress));
+  impl->engine_options = options.engine;
   impl->cut = options.cut;
   impl->tail = options.tail;
   return Device(std::move(impl));
@@ -105,15 +107,28 @@ Result<Session> Device::open_session(const SessionOptions& options) {
   ISTHMUS_TRY(options.validate());
   std::unique_ptr<Pipeline> pipeline;
   if (impl_->cut) {
-    ISTHMUS_ASSIGN(const model::Fingerprint model, fingerprint());
-    ISTHMUS_ASSIGN(pipeline,
-                   make_split_pipeline(*impl_->engine, model, *impl_->cut, impl_->tail, options));
+    Split split{.cut = *impl_->cut, .tail = impl_->tail};
+    ISTHMUS_ASSIGN(split.fingerprint, fingerprint());
+    if (options.verify.share > 0 && options.verify.server.empty()) {
+      ISTHMUS_ASSIGN(split.reference, impl_->reference());
+    }
+    ISTHMUS_ASSIGN(pipeline, make_split_pipeline(*impl_->engine, split, options));
   } else {
     const int32_t max_tokens = std::min(options.max_tokens, config().context_length);
     ISTHMUS_ASSIGN(pipeline, make_local_pipeline(*impl_->engine, max_tokens));
   }
   return Session(
       std::make_unique<Session::Impl>(impl_->tokenizer, *impl_->chat, std::move(pipeline)));
+}
+
+Result<engine::Engine*> Device::Impl::reference() {
+  if (back == nullptr) {
+    const int32_t end = tail.value_or(file->config().layer_count);
+    model::Part part{.head = !tail};
+    if (*cut < end) part.layers.emplace_back(*cut, end);
+    ISTHMUS_ASSIGN(back, engine::load_cpu_engine(file, part, pool, engine_options));
+  }
+  return back.get();
 }
 
 Result<model::Fingerprint> Device::fingerprint() {

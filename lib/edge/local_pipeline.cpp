@@ -36,6 +36,8 @@ class LocalPipeline final : public Pipeline {
   Result<std::optional<PrivacyReport>> privacy() const override {
     return std::optional<PrivacyReport>();  // nothing leaves
   }
+  void verify() override {}
+  VerifyReport verification() const override { return {}; }
 
  private:
   // The token that follows, if one is to be chosen.

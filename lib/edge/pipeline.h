@@ -51,16 +51,28 @@ class Pipeline {
   [[nodiscard]] virtual std::string server_description() const = 0;
   /// What the releases so far amount to; nothing when there is no mechanism.
   [[nodiscard]] virtual Result<std::optional<PrivacyReport>> privacy() const = 0;
+  /// Checks a sample of the answers since the last time, if that is asked for.
+  virtual void verify() = 0;
+  [[nodiscard]] virtual VerifyReport verification() const = 0;
 };
 
 /// The whole model on `engine`, which is borrowed.
 [[nodiscard]] Result<std::unique_ptr<Pipeline>> make_local_pipeline(engine::Engine& engine,
                                                                     int32_t max_tokens);
 
+/// Where a model is divided, and what is known of it.
+struct Split {
+  int32_t cut = 0;
+  std::optional<int32_t> tail;
+  model::Fingerprint fingerprint;
+  /// Holds what the server runs, and checks its answers; borrowed. Null: not needed.
+  engine::Engine* reference = nullptr;
+};
+
 /// Layers [0, cut) on `engine`, which is borrowed, [cut, tail) on the server, and, with a tail, the
-/// rest on `engine` again. `fingerprint` is that of the engine's model.
-[[nodiscard]] Result<std::unique_ptr<Pipeline>> make_split_pipeline(
-    engine::Engine& engine, const model::Fingerprint& fingerprint, int32_t cut,
-    std::optional<int32_t> tail, const SessionOptions& options);
+/// rest on `engine` again.
+[[nodiscard]] Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine,
+                                                                    const Split& split,
+                                                                    const SessionOptions& options);
 
 }  // namespace isthmus::edge

@@ -169,6 +169,7 @@ Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> message
   Reply reply = std::exchange(unfinished, {});
   if (reply.token_ids.empty())
     return reply;  // cancelled in the prompt: the turn stays open and is taken back
+  pipeline->verify();
   const int32_t last = reply.token_ids.back();
   unfed = {last};
   const std::vector<int32_t> closing = chat.end_reply(last);
@@ -199,6 +200,9 @@ const Reply& Session::unfinished() const {
 }
 Result<std::optional<PrivacyReport>> Session::privacy() const {
   return impl_->pipeline->privacy();
+}
+VerifyReport Session::verification() const {
+  return impl_->pipeline->verification();
 }
 int32_t Session::length() const {
   return impl_->pipeline->length();

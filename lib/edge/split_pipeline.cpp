@@ -1,5 +1,4 @@
 // Front on the device, back on a server, and the tail on the device or not at all.
-#include <isthmus/codec/codec.h>
 #include <isthmus/core/random.h>
 #include <isthmus/transport/address.h>
 
@@ -7,9 +6,12 @@
 #include <set>
 
 #include "account.h"
+#include "codecs.h"
 #include "pipeline.h"
 #include "remote.h"
 #include "stopwatch.h"
+#include "verifier.h"
+#include "witness.h"
 
 namespace isthmus::edge {
 namespace {
@@ -26,64 +28,36 @@ wire::Sampling sampling_message(const engine::SamplingOptions& s) {
           .seed = s.seed};
 }
 
-struct Codecs {
-  codec::BoundaryCodec up;
-  codec::BoundaryCodec down;
-  /// For rows of generated tokens, where they release nothing. Nothing: they go up like the others.
-  std::optional<codec::BoundaryCodec> clean;
-};
-
-Result<Codecs> make_codecs(const engine::Engine& engine, int32_t cut, const SessionOptions& options,
-                           RandomSource& random) {
-  const auto make = [&](const codec::CodecSpec& spec) {
-    return codec::BoundaryCodec::make(
-        spec, static_cast<size_t>(engine.config().hidden_size),
-        {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
-  };
-  const bool noised = options.codec.mechanism() != nullptr;
-  const codec::CodecSpec down =
-      options.codec_down.value_or(noised ? default_codec() : options.codec);
-  // A choice reads what the server sent and the ids of the reply: never the clean prompt.
-  const bool frees_generated =
-      !privacy::charges_generated_rows(static_cast<size_t>(cut), /*choice_reads_clean_text=*/false);
-  ISTHMUS_ASSIGN(codec::BoundaryCodec up_codec, make(options.codec));
-  ISTHMUS_ASSIGN(codec::BoundaryCodec down_codec, make(down));
-  Codecs codecs{std::move(up_codec), std::move(down_codec), {}};
-  if (noised && frees_generated) {
-    ISTHMUS_ASSIGN(codecs.clean, make(options.codec_clean));
-  }
-  return codecs;
-}
-
-wire::Open open_message(const model::ModelConfig& config, const model::Fingerprint& fingerprint,
-                        int32_t cut, std::optional<int32_t> tail, const Codecs& codecs,
+wire::Open open_message(const model::ModelConfig& config, const Split& split, const Codecs& codecs,
                         int32_t max_tokens) {
   return {.model = {.architecture = config.architecture,
                     .layer_count = static_cast<uint32_t>(config.layer_count),
                     .hidden_size = static_cast<uint32_t>(config.hidden_size),
                     .vocab_size = static_cast<uint32_t>(config.vocab_size),
-                    .fingerprint = fingerprint.digest},
-          .cut = static_cast<uint32_t>(cut),
-          .tail = static_cast<uint32_t>(tail.value_or(config.layer_count)),
+                    .fingerprint = split.fingerprint.digest},
+          .cut = static_cast<uint32_t>(split.cut),
+          .tail = static_cast<uint32_t>(split.tail.value_or(config.layer_count)),
           .codec_up = codecs.up.spec().to_string(),
           .codec_down = codecs.down.spec().to_string(),
           .codec_clean = codecs.clean ? codecs.clean->spec().to_string() : "",
-          .reply_mode = tail ? wire::ReplyMode::kHidden : wire::ReplyMode::kToken,
+          .reply_mode = split.tail ? wire::ReplyMode::kHidden : wire::ReplyMode::kToken,
           .max_tokens = static_cast<uint32_t>(max_tokens)};
 }
 
 class SplitPipeline final : public Pipeline {
  public:
-  SplitPipeline(engine::Engine& engine, std::unique_ptr<RandomSource> random, Codecs codecs,
-                std::optional<Account> account, std::unique_ptr<engine::KvCache> front,
-                std::unique_ptr<engine::KvCache> tail, std::unique_ptr<Remote> remote)
+  SplitPipeline(engine::Engine& engine, std::unique_ptr<RandomSource> random,
+                std::unique_ptr<const Codecs> codecs, std::optional<Account> account,
+                std::unique_ptr<engine::KvCache> front, std::unique_ptr<engine::KvCache> tail,
+                std::unique_ptr<Remote> remote, std::unique_ptr<Verifier> verifier)
       : engine_(engine),
         random_(std::move(random)),
         codecs_(std::move(codecs)),
         account_(std::move(account)),
         front_(std::move(front)),
         tail_(std::move(tail)),
-        remote_(std::move(remote)) {}
+        remote_(std::move(remote)),
+        verifier_(std::move(verifier)) {}
 
   // Front, link and server work at once, each on another chunk.
   Result<std::optional<int32_t>> prompt(std::span<const int32_t> tokens, const Choice& choice,
@@ -97,7 +71,7 @@ class SplitPipeline final : public Pipeline {
       while (!unsent.empty() && remote_->can_send()) {
         const auto chunk = unsent.first(std::min(chunk_size, unsent.size()));
         unsent = unsent.subspan(chunk.size());
-        ISTHMUS_TRY(send(chunk, codecs_.up, unsent.empty() ? &choice : nullptr));
+        ISTHMUS_TRY(send(chunk, codecs_->up, unsent.empty() ? &choice : nullptr));
       }
       const size_t answered = std::min(chunk_size, unanswered);
       unanswered -= answered;
@@ -109,14 +83,15 @@ class SplitPipeline final : public Pipeline {
   }
 
   Result<int32_t> next(int32_t token, const Choice& choice) override {
-    if (account_ && !codecs_.clean) ISTHMUS_TRY(account_->charge(1));
-    const codec::BoundaryCodec& codec = codecs_.clean ? *codecs_.clean : codecs_.up;
+    if (account_ && !codecs_->clean) ISTHMUS_TRY(account_->charge(1));
+    const codec::BoundaryCodec& codec = codecs_->clean ? *codecs_->clean : codecs_->up;
     ISTHMUS_TRY(send({&token, 1}, codec, &choice));
     ISTHMUS_ASSIGN(const std::optional<int32_t> following, receive(1, &choice));
     return *following;
   }
 
   Status truncate(int32_t length) override {
+    if (verifier_) verifier_->truncate(length);
     ISTHMUS_TRY(remote_->truncate(length));
     ISTHMUS_TRY(front_->truncate(std::min(length, front_->length())));
     if (tail_ != nullptr && has_tail_layers())
@@ -141,6 +116,12 @@ class SplitPipeline final : public Pipeline {
     if (!account_) return std::optional<PrivacyReport>();
     return account_->report();
   }
+  void verify() override {
+    if (verifier_) verifier_->check();
+  }
+  VerifyReport verification() const override {
+    return verifier_ ? verifier_->report() : VerifyReport{};
+  }
 
  private:
   bool has_tail_layers() const { return tail_->layers().count() > 0; }
@@ -156,12 +137,13 @@ class SplitPipeline final : public Pipeline {
     }
     wire::Step step{.token_count = static_cast<uint32_t>(tokens.size()),
                     .wants_reply = choice != nullptr,
-                    .clean = &codec != &codecs_.up};
+                    .clean = &codec != &codecs_->up};
     if (choice != nullptr && tail_ == nullptr) {
       step.reply_start = static_cast<uint32_t>(choice->reply_start);
       step.sampling = sampling_message(choice->sampling);
     }
     spent_.boundary_bytes_up += payload.size();
+    if (verifier_) verifier_->sent(step, payload);
     remote_->send(step, std::move(payload));
     return {};
   }
@@ -177,8 +159,12 @@ class SplitPipeline final : public Pipeline {
   // wanted.
   Result<std::optional<int32_t>> receive(size_t token_count, const Choice* choice) {
     ISTHMUS_ASSIGN(const StepAnswer answer, wait());
-    if (tail_ == nullptr) return chosen_token(answer, choice);
+    if (tail_ == nullptr) {
+      if (verifier_) verifier_->answered({.token = answer.result.token, .rows = {}});
+      return chosen_token(answer, choice);
+    }
     ISTHMUS_ASSIGN(const Matrix rows, decode(answer, token_count, choice != nullptr));
+    if (verifier_) verifier_->answered({.token = -1, .rows = rows});
     return run_tail(rows, choice);
   }
 
@@ -217,7 +203,7 @@ class SplitPipeline final : public Pipeline {
     const Stopwatch watch(spent_.time_s.codec);
     const size_t row_count = has_tail_layers() ? token_count : (wants_reply ? 1 : 0);
     Matrix rows(row_count, static_cast<size_t>(engine_.config().hidden_size));
-    ISTHMUS_TRY(codecs_.down.decode_into(answer.payload, rows.view()));
+    ISTHMUS_TRY(codecs_->down.decode_into(answer.payload, rows.view()));
     return rows;
   }
 
@@ -238,17 +224,17 @@ class SplitPipeline final : public Pipeline {
 
   engine::Engine& engine_;
   std::unique_ptr<RandomSource> random_;  // the codec's stochastic rounding
-  Codecs codecs_;
-  std::optional<Account> account_;  // there when `up` has a mechanism
+  std::unique_ptr<const Codecs> codecs_;  // its address is stable: the witness borrows it
+  std::optional<Account> account_;        // there when `up` has a mechanism
   std::unique_ptr<engine::KvCache> front_;
   std::unique_ptr<engine::KvCache> tail_;  // null: the server has the head
   std::unique_ptr<Remote> remote_;
+  std::unique_ptr<Verifier> verifier_;  // null: nothing is checked
   Spent spent_;
 };
 
-Result<std::vector<transport::ChannelOptions>> channel_options(const SessionOptions& options) {
-  std::vector<std::string> servers = {options.server};
-  servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());
+Result<std::vector<transport::ChannelOptions>> channel_options(std::span<const std::string> servers,
+                                                               const SessionOptions& options) {
   std::vector<transport::ChannelOptions> channels;
   std::optional<transport::KeyPair> keys = options.keys;
   for (const std::string& server : servers) {
@@ -278,34 +264,64 @@ Result<std::optional<Account>> open_account(const Codecs& codecs,
   std::set<std::string> servers;
   for (const transport::ChannelOptions& channel : channels)
     servers.insert(identity(channel.server));
+  if (options.verify.share > 0 && !options.verify.server.empty()) {
+    ISTHMUS_ASSIGN(const auto address, transport::ServerAddress::parse(options.verify.server));
+    servers.insert(identity(address));
+  }
   return Account::open(options.ledger, *codecs.up.mechanism(), fingerprint.to_string(),
                        std::vector<std::string>(servers.begin(), servers.end()));
 }
 
+/// Null when nothing is to be checked. `granted` is what the session has.
+Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs& codecs,
+                                                const SessionOptions& options,
+                                                const wire::Open& granted) {
+  if (options.verify.share == 0) return nullptr;
+  std::unique_ptr<Witness> witness;
+  if (split.reference != nullptr) {
+    ISTHMUS_ASSIGN(witness, make_local_witness(*split.reference, codecs, granted));
+  } else {
+    ISTHMUS_ASSIGN(auto channels, channel_options({&options.verify.server, 1}, options));
+    ISTHMUS_ASSIGN(auto remote, Remote::open(std::move(channels), options, granted));
+    if (remote->opened().max_tokens < granted.max_tokens) {
+      return fail(ErrorCode::kServerFull, "edge: the server that checks answers grants " +
+                                              std::to_string(remote->opened().max_tokens) +
+                                              " tokens, the session has " +
+                                              std::to_string(granted.max_tokens));
+    }
+    ISTHMUS_ASSIGN(witness, make_remote_witness(std::move(remote), codecs, granted));
+  }
+  return std::make_unique<Verifier>(std::move(witness), options.verify);
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine,
-                                                      const model::Fingerprint& fingerprint,
-                                                      int32_t cut, std::optional<int32_t> tail,
+Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, const Split& split,
                                                       const SessionOptions& options) {
   auto random = std::make_unique<SystemRandom>();
-  ISTHMUS_ASSIGN(Codecs codecs, make_codecs(engine, cut, options, *random));
-  ISTHMUS_ASSIGN(std::vector<transport::ChannelOptions> channels, channel_options(options));
+  ISTHMUS_ASSIGN(Codecs made, make_codecs(static_cast<size_t>(engine.config().hidden_size),
+                                          split.cut, options, *random));
+  auto codecs = std::make_unique<const Codecs>(std::move(made));
+  std::vector<std::string> servers = {options.server};
+  servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());
+  ISTHMUS_ASSIGN(std::vector<transport::ChannelOptions> channels,
+                 channel_options(servers, options));
   ISTHMUS_ASSIGN(std::optional<Account> account,
-                 open_account(codecs, fingerprint, channels, options));
-  wire::Open open =
-      open_message(engine.config(), fingerprint, cut, tail, codecs, options.max_tokens);
-  ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote,
-                 Remote::open(std::move(channels), options, std::move(open)));
-  const auto capacity = static_cast<int32_t>(remote->opened().max_tokens);
-  ISTHMUS_ASSIGN(auto front_cache, engine.make_cache({0, cut}, capacity));
+                 open_account(*codecs, split.fingerprint, channels, options));
+  wire::Open open = open_message(engine.config(), split, *codecs, options.max_tokens);
+  ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote, Remote::open(std::move(channels), options, open));
+  open.max_tokens = remote->opened().max_tokens;
+  const auto capacity = static_cast<int32_t>(open.max_tokens);
+  ISTHMUS_ASSIGN(auto front_cache, engine.make_cache({0, split.cut}, capacity));
   std::unique_ptr<engine::KvCache> tail_cache;
-  if (tail) {
-    ISTHMUS_ASSIGN(tail_cache, engine.make_cache({*tail, engine.config().layer_count}, capacity));
+  if (split.tail) {
+    ISTHMUS_ASSIGN(tail_cache,
+                   engine.make_cache({*split.tail, engine.config().layer_count}, capacity));
   }
-  return std::make_unique<SplitPipeline>(engine, std::move(random), std::move(codecs),
-                                         std::move(account), std::move(front_cache),
-                                         std::move(tail_cache), std::move(remote));
+  ISTHMUS_ASSIGN(auto verifier, make_verifier(split, *codecs, options, open));
+  return std::make_unique<SplitPipeline>(
+      engine, std::move(random), std::move(codecs), std::move(account), std::move(front_cache),
+      std::move(tail_cache), std::move(remote), std::move(verifier));
 }
 
 }  // namespace isthmus::edge

@@ -105,13 +105,15 @@ class TinyFolder {
 /// Serves a model on a free loopback port until it is destroyed.
 class InProcessServer {
  public:
+  /// `claimed` is the fingerprint that it says it has; its own when absent.
   explicit InProcessServer(const std::filesystem::path& model, server::ServerOptions limits = {},
-                           bool encrypted = true)
+                           bool encrypted = true,
+                           std::optional<model::Fingerprint> claimed = std::nullopt)
       : limits_(limits), file_(value_of(model::ModelFile::open(model))) {
     model::Part part = whole_model(file_->config());
     part.embedding = false;
     engine_ = value_of(engine::load_cpu_engine(file_, part, pool_));
-    fingerprint_ = value_of(model::fingerprint(*file_, pool_));
+    fingerprint_ = claimed ? *claimed : value_of(model::fingerprint(*file_, pool_));
     host_ =
         std::make_unique<server::SessionHost>(*engine_, fingerprint_, limits_, clock_, observer_);
     transport::ListenerOptions options;

@@ -73,6 +73,23 @@ TEST_CASE("isthmus-chat --json prints one object with every promised field", "[s
     CHECK(object.at("time_s").at(part).get<double>() > 0);
 }
 
+TEST_CASE("a server's answers are checked here or on another server", "[system][tools]") {
+  test::ServerProcess server({"--allow-any-client"});
+  test::ServerProcess other({"--allow-any-client"});
+  std::vector<std::string> flags = {
+      "--prompt", "Name a fruit.", "--json", "--cut", "2", "--max-tokens", "8", "--verify", "1"};
+  if (GENERATE(false, true)) flags.insert(flags.end(), {"--verify-server", other.address()});
+  const Finished finished = chat(server, flags);
+  CAPTURE(finished.out, finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const auto object = nlohmann::json::parse(finished.out);
+  const auto& verification = object.at("verification");
+  CHECK(verification.at("compared") == object.at("token_ids").size());
+  CHECK(verification.at("other_tokens") == 0);
+  CHECK(verification.at("suspicious") == false);
+  CHECK(verification.at("problem") == "");
+}
+
 TEST_CASE("split and local chats print the same text, over several turns", "[system][tools]") {
   test::ServerProcess server({"--allow-any-client"});
   const std::string conversation = "My name is Ada.\nWhat is my name?\n";

@@ -85,8 +85,7 @@ Result<std::unique_ptr<Subject>> make_split_subject(engine::Engine& engine, int3
                                                     const edge::SessionOptions& options,
                                                     std::span<const int32_t> list) {
   // The server is this process's own, and holds the same model.
-  ISTHMUS_ASSIGN(auto pipeline,
-                 edge::make_split_pipeline(engine, /*fingerprint=*/{}, cut, std::nullopt, options));
+  ISTHMUS_ASSIGN(auto pipeline, edge::make_split_pipeline(engine, {.cut = cut}, options));
   return std::make_unique<SplitSubject>(std::move(pipeline), list);
 }
 

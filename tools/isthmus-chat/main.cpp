@@ -56,6 +56,7 @@ class Chat {
     first_ = first_ && reply.token_ids.empty();
     figures_.seed = options.sampling.seed;
     figures_.peak_resident_mb = peak_resident_mb();
+    if (flags_.verify.share > 0) figures_.verification = session_.verification();
     if (flags_.json) {
       std::printf("%s\n", to_json(reply, figures_, privacy).c_str());
     } else {

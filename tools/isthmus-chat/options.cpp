@@ -98,6 +98,15 @@ void declare(CLI::App& app, ChatFlags& flags) {
                  "epsilon that all conversations with a server may spend in 30 days; no limit when "
                  "absent");
   app.add_option("--delta", flags.delta, "where epsilons are stated")->capture_default_str();
+  auto* verify =
+      app.add_option("--verify", flags.verify.share,
+                     "share of the server's answers, drawn at random, that are worked out "
+                     "again after each reply: here, if the whole model is")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str();
+  app.add_option("--verify-server", flags.verify.server,
+                 "another server that works them out; it gets to see the same activations")
+      ->needs(verify);
   app.add_option("--timeout", flags.timeout_s, "seconds to wait for one answer of the server")
       ->capture_default_str();
   app.add_option("--home", flags.home,
@@ -133,6 +142,12 @@ void check(const ChatFlags& flags) {
   if (flags.context < 1) throw CLI::ValidationError("--context must be at least 1");
   if (const Status valid = flags.generate.validate(); !valid)
     throw CLI::ValidationError(valid.error().message);
+  if (!flags.verify.server.empty()) {
+    const auto address = transport::ServerAddress::parse(flags.verify.server);
+    if (!address) throw CLI::ValidationError(address.error().message);
+  }
+  if (flags.local && flags.verify.share > 0)
+    throw CLI::ValidationError("--verify needs a --server to check");
   if (flags.local) return;
   for (const std::string& server : flags.servers) {
     const auto address = transport::ServerAddress::parse(server);
@@ -189,6 +204,7 @@ Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
   if (!flags.codec_down.empty()) {
     ISTHMUS_ASSIGN(options.codec_down, codec::CodecSpec::parse(flags.codec_down));
   }
+  options.verify = flags.verify;
   ISTHMUS_ASSIGN(options.codec_clean, codec::CodecSpec::parse(flags.codec_clean));
   ISTHMUS_ASSIGN(options.calibrations, load_calibrations(flags.calibrations));
   const transport::KeyPaths paths =

@@ -38,6 +38,7 @@ struct ChatFlags {
   std::optional<double> period_budget;  // of 30 days
   double delta = 1e-5;
   int32_t context = 2048;
+  edge::VerifyOptions verify;
   double timeout_s = 60;
   std::filesystem::path home;
   bool insecure = false;

@@ -27,6 +27,28 @@ nlohmann::json to_json(const edge::PrivacyReport& report) {
           {"composition", report.statement.composition}};
 }
 
+nlohmann::json to_json(const edge::VerifyReport& report) {
+  return {{"compared", report.compared},
+          {"other_tokens", report.other_tokens},
+          {"wrong_rows", report.wrong_rows},
+          {"worst_row_error", number_or_null(report.worst_row_error)},
+          {"suspicious", report.is_suspicious()},
+          {"problem", report.problem}};
+}
+
+std::string verification_text(const edge::VerifyReport& report) {
+  std::string text =
+      format("checked %llu answers so far: ", static_cast<unsigned long long>(report.compared));
+  const uint64_t differ = report.other_tokens + report.wrong_rows;
+  text +=
+      differ == 0 ? "all agree" : format("%llu differ", static_cast<unsigned long long>(differ));
+  if (report.is_suspicious())
+    text += ", more than rounding explains: the server does not compute what it should";
+  text += "\n";
+  if (!report.problem.empty()) text += "checking ended: " + report.problem + "\n";
+  return text;
+}
+
 }  // namespace
 
 std::string to_json(const edge::Reply& reply, const RunFigures& run,
@@ -55,6 +77,7 @@ std::string to_json(const edge::Reply& reply, const RunFigures& run,
         {"server", reply.time_s.server}}},
   };
   if (privacy) object["privacy"] = to_json(*privacy);
+  if (run.verification) object["verification"] = to_json(*run.verification);
   return object.dump();
 }
 
@@ -83,6 +106,7 @@ std::string summary(const edge::Reply& reply, const RunFigures& run) {
   if (reply.resumes > 0)
     text += format("another server took over %llu times\n",
                    static_cast<unsigned long long>(reply.resumes));
+  if (run.verification) text += verification_text(*run.verification);
   return text;
 }
 

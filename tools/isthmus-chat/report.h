@@ -16,6 +16,7 @@ struct RunFigures {
   int32_t hidden_size = 0;
   double weight_mb = 0;  ///< of the layers that run here, packed
   double peak_resident_mb = 0;
+  std::optional<edge::VerifyReport> verification;  ///< absent: nothing is checked
 };
 
 /// One JSON object on one line; every field is documented in this tool's README.

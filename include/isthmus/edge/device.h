@@ -11,6 +11,7 @@
 
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/error.h>
+#include <isthmus/edge/verify.h>
 #include <isthmus/engine/cpu_engine.h>
 #include <isthmus/engine/engine.h>
 #include <isthmus/engine/sampler.h>
@@ -94,9 +95,11 @@ struct SessionOptions {
   /// What may be kept for that: the encoded rows of the session. A session that has sent more
   /// cannot be resumed.
   size_t history_bytes = 64U << 20U;
+  VerifyOptions verify;  ///< whether the server's answers are checked, and against whom
 
   /// \returns kInvalidArgument naming the field: max_tokens below 1, a timeout outside [1 ms, 1
-  /// day] (resume_timeout may be 0); kUnsupported for a mechanism where there may be none.
+  /// day] (resume_timeout may be 0), a field of `verify`; kUnsupported for a mechanism where there
+  /// may be none.
   [[nodiscard]] Status validate() const;
 };
 
@@ -216,6 +219,9 @@ class Session {
 
   /// Nothing when the codec has no mechanism. \returns the ledger's errors.
   [[nodiscard]] Result<std::optional<PrivacyReport>> privacy() const;
+
+  /// What checking the server's answers has found so far (SessionOptions::verify).
+  [[nodiscard]] VerifyReport verification() const;
 
   /// Tokens in the conversation so far, and how many fit.
   [[nodiscard]] int32_t length() const;

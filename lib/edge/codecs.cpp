@@ -1,0 +1,31 @@
+#include "codecs.h"
+
+#include <isthmus/privacy/ledger.h>
+
+#include <utility>
+
+namespace isthmus::edge {
+
+Result<Codecs> make_codecs(size_t width, int32_t cut, const SessionOptions& options,
+                           RandomSource& random) {
+  const auto make = [&](const codec::CodecSpec& spec) {
+    return codec::BoundaryCodec::make(
+        spec, width,
+        {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
+  };
+  const bool noised = options.codec.mechanism() != nullptr;
+  const codec::CodecSpec down =
+      options.codec_down.value_or(noised ? default_codec() : options.codec);
+  // A choice reads what the server sent and the ids of the reply: never the clean prompt.
+  const bool frees_generated =
+      !privacy::charges_generated_rows(static_cast<size_t>(cut), /*choice_reads_clean_text=*/false);
+  ISTHMUS_ASSIGN(codec::BoundaryCodec up_codec, make(options.codec));
+  ISTHMUS_ASSIGN(codec::BoundaryCodec down_codec, make(down));
+  Codecs codecs{std::move(up_codec), std::move(down_codec), {}};
+  if (noised && frees_generated) {
+    ISTHMUS_ASSIGN(codecs.clean, make(options.codec_clean));
+  }
+  return codecs;
+}
+
+}  // namespace isthmus::edge

@@ -1,0 +1,25 @@
+// The codecs of one session, as both ends have them.
+#pragma once
+
+#include <isthmus/codec/codec.h>
+#include <isthmus/core/error.h>
+#include <isthmus/core/random.h>
+#include <isthmus/edge/device.h>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+namespace isthmus::edge {
+
+struct Codecs {
+  codec::BoundaryCodec up;
+  codec::BoundaryCodec down;
+  /// For rows of generated tokens, where they release nothing. Nothing: they go up like the others.
+  std::optional<codec::BoundaryCodec> clean;
+};
+
+/// For rows of `width` numbers behind a front of `cut` layers. `random` is borrowed.
+[[nodiscard]] Result<Codecs> make_codecs(size_t width, int32_t cut, const SessionOptions& options,
+                                         RandomSource& random);
+
+}  // namespace isthmus::edge

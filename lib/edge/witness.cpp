@@ -1,0 +1,132 @@
+#include "witness.h"
+
+#include <isthmus/engine/sampler.h>
+
+#include <utility>
+
+namespace isthmus::edge {
+namespace {
+
+bool tail_has_layers(const wire::Open& open) {
+  return open.reply_mode == wire::ReplyMode::kHidden && open.tail < open.model.layer_count;
+}
+
+class LocalWitness final : public Witness {
+ public:
+  LocalWitness(engine::Engine& engine, const Codecs& codecs, const wire::Open& open,
+               std::unique_ptr<engine::KvCache> cache)
+      : engine_(engine), codecs_(codecs), open_(open), cache_(std::move(cache)) {}
+
+  Result<std::vector<Testimony>> repeat(std::span<const Witnessed> steps) override {
+    std::vector<Testimony> testimonies;
+    for (const Witnessed& step : steps) {
+      ISTHMUS_ASSIGN(Testimony testimony, repeat(step));
+      testimonies.push_back(std::move(testimony));
+    }
+    return testimonies;
+  }
+  Status truncate(int32_t length) override { return cache_->truncate(length); }
+  int32_t length() const override { return cache_->length(); }
+
+ private:
+  Result<Testimony> repeat(const Witnessed& witnessed) {
+    const wire::Step& step = witnessed.step;
+    Matrix rows(step.token_count, codecs_.up.width());
+    ISTHMUS_TRY(
+        (step.clean ? *codecs_.clean : codecs_.up).decode_into(witnessed.payload, rows.view()));
+    const bool chooses = open_.reply_mode == wire::ReplyMode::kToken;
+    engine::Slice slice{.cache = cache_.get(), .hidden = rows.view()};
+    slice.output = chooses ? engine::Output::kLogits : engine::Output::kHidden;
+    slice.rows = !witnessed.compared      ? engine::Rows::kNone
+                 : tail_has_layers(open_) ? engine::Rows::kAll
+                                          : engine::Rows::kLast;
+    ISTHMUS_ASSIGN(std::vector<Matrix> outputs, engine_.forward({&slice, 1}));
+    Testimony testimony;
+    if (!witnessed.compared) return testimony;
+    if (!chooses) {
+      // As it would have come over the wire, so that only engines are compared.
+      testimony.rows = Matrix(outputs.front().rows(), outputs.front().cols());
+      ISTHMUS_ASSIGN(const auto sent, codecs_.down.encode(outputs.front().view()));
+      ISTHMUS_TRY(codecs_.down.decode_into(sent, testimony.rows.view()));
+      return testimony;
+    }
+    const wire::Sampling& s = step.sampling;
+    ISTHMUS_ASSIGN(testimony.token, engine::sample(outputs.front().row(0),
+                                                   {.temperature = s.temperature,
+                                                    .top_k = s.top_k,
+                                                    .top_p = s.top_p,
+                                                    .min_p = s.min_p,
+                                                    .repetition_penalty = s.repetition_penalty,
+                                                    .seed = s.seed},
+                                                   witnessed.generated, cache_->length()));
+    return testimony;
+  }
+
+  engine::Engine& engine_;
+  const Codecs& codecs_;
+  wire::Open open_;
+  std::unique_ptr<engine::KvCache> cache_;
+};
+
+class RemoteWitness final : public Witness {
+ public:
+  RemoteWitness(std::unique_ptr<Remote> remote, const Codecs& codecs, const wire::Open& open)
+      : remote_(std::move(remote)), codecs_(codecs), open_(open) {}
+
+  Result<std::vector<Testimony>> repeat(std::span<const Witnessed> steps) override {
+    std::vector<Testimony> testimonies;
+    size_t sent = 0;
+    while (testimonies.size() < steps.size()) {
+      while (sent < steps.size() && remote_->can_send()) send(steps[sent++]);
+      ISTHMUS_ASSIGN(const StepAnswer answer, remote_->receive());
+      ISTHMUS_ASSIGN(Testimony testimony, read(steps[testimonies.size()], answer));
+      testimonies.push_back(std::move(testimony));
+    }
+    return testimonies;
+  }
+  Status truncate(int32_t length) override { return remote_->truncate(length); }
+  int32_t length() const override { return remote_->length(); }
+
+ private:
+  void send(const Witnessed& witnessed) {
+    wire::Step step = witnessed.step;
+    // A penalty looks at all that the server has chosen.
+    step.wants_reply =
+        step.wants_reply && (witnessed.compared || step.sampling.repetition_penalty != 1);
+    remote_->send(step, witnessed.payload);
+  }
+
+  Result<Testimony> read(const Witnessed& witnessed, const StepAnswer& answer) const {
+    Testimony testimony{.token = answer.result.token, .rows = {}};
+    if (!witnessed.compared || open_.reply_mode == wire::ReplyMode::kToken) return testimony;
+    testimony.rows =
+        Matrix(answer_rows(witnessed.step, tail_has_layers(open_)), codecs_.down.width());
+    ISTHMUS_TRY(codecs_.down.decode_into(answer.payload, testimony.rows.view()));
+    return testimony;
+  }
+
+  std::unique_ptr<Remote> remote_;
+  const Codecs& codecs_;
+  wire::Open open_;
+};
+
+}  // namespace
+
+size_t answer_rows(const wire::Step& step, bool tail_has_layers) {
+  if (tail_has_layers) return step.token_count;
+  return step.wants_reply ? 1 : 0;
+}
+
+Result<std::unique_ptr<Witness>> make_local_witness(engine::Engine& engine, const Codecs& codecs,
+                                                    const wire::Open& open) {
+  const engine::LayerWindow window{static_cast<int32_t>(open.cut), static_cast<int32_t>(open.tail)};
+  ISTHMUS_ASSIGN(auto cache, engine.make_cache(window, static_cast<int32_t>(open.max_tokens)));
+  return std::make_unique<LocalWitness>(engine, codecs, open, std::move(cache));
+}
+
+Result<std::unique_ptr<Witness>> make_remote_witness(std::unique_ptr<Remote> remote,
+                                                     const Codecs& codecs, const wire::Open& open) {
+  return std::make_unique<RemoteWitness>(std::move(remote), codecs, open);
+}
+
+}  // namespace isthmus::edge
