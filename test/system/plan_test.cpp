@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "server_process.h"
 
@@ -86,6 +87,24 @@ TEST_CASE("a measured profile is complete and plausible", "[system][plan]") {
   CHECK(profile.find_codec("f16")->bytes(3, 1) < 2 * 576 + 16);
   CHECK(profile.find_codec("split:4|rotate|int4|rans")->bytes(3, 1) < 400);
   CHECK(profile.base_bytes > 1e6);
+}
+
+TEST_CASE("the profile of a machine that is not at hand comes from its description",
+          "[system][plan]") {
+  const auto derive = [](const std::string& gop_s) {
+    return test::run({kPlan, "derive", "--profile", profile_path(), "--machine", "board",
+                      "--read-gb-s", "5", "--gop-s", gop_s, "--free-mb", "500"});
+  };
+  const Finished finished = derive("20");
+  REQUIRE(finished.exit_code == 0);
+  const auto profile = value_of(planner::parse_machine(finished.out, "derived"));
+  CHECK(profile.machine == "board");
+  CHECK(profile.free_bytes == 500e6);
+  // Decoding reads all weights of the layers, at 5 GB/s; the call comes on top.
+  const planner::WeightCost& weights = profile.weights.front();
+  const double bytes = std::accumulate(weights.layer_bytes.begin(), weights.layer_bytes.end(), 0.0);
+  CHECK(weights.time.at(30, 1) == Approx(bytes / 5e9 + 20e-6));
+  check_failure(derive("0"), "operations_per_second is 0");
 }
 
 TEST_CASE("a server gives its profile, and a probe the link", "[system][plan]") {

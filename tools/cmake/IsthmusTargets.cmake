@@ -99,7 +99,6 @@ function(isthmus_add_tool name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPS")
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_DEPS})
-  target_compile_definitions(${name} PRIVATE ISTHMUS_VERSION="${PROJECT_VERSION}")
   isthmus_compile_options(${name})
   # An installed tool finds libtorch where the build found it.
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin

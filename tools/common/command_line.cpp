@@ -6,6 +6,7 @@ namespace isthmus::tools {
 
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<void()>& check,
              const std::function<Status()>& run) {
+  app.set_version_flag("--version", app.get_name() + " " ISTHMUS_VERSION);
   try {
     app.parse(argc, argv);
     check();

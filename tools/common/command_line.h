@@ -10,9 +10,9 @@
 
 namespace isthmus::tools {
 
-/// Parses, checks and runs. `check` may throw CLI::ParseError, which ends in a usage error as one
-/// of the parser's own does; an error of `run` is reported under the app's name. \returns the exit
-/// code.
+/// Adds --version, parses, checks and runs. `check` may throw CLI::ParseError, which ends in a
+/// usage error as one of the parser's own does; an error of `run` is reported under the app's name.
+/// \returns the exit code.
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<void()>& check,
              const std::function<Status()>& run);
 

@@ -63,7 +63,6 @@ Status run(const AuditFlags& flags) {
 
 int main(int argc, char** argv) {
   CLI::App app("Measures how much text attackers read from released messages.", kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   AuditFlags flags;
   declare(app, flags);
   return run_tool(

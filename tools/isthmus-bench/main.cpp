@@ -25,7 +25,6 @@ int main(int argc, char** argv) {
       "an "
       "encrypted connection on loopback.",
       kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   BenchFlags flags;
   declare(app, flags);
   return run_tool(

@@ -135,7 +135,6 @@ Status run(const Flags& flags) {
 
 int main(int argc, char** argv) {
   CLI::App app("Makes calibration files, which let boundaries be sent in fewer bits.", kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   app.footer(kFooter);
   Flags flags;
   declare(app, flags);

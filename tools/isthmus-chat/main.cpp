@@ -168,7 +168,6 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Talks to a language model whose first layers run here and whose others run on a server.",
       kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   ChatFlags flags;
   declare(app, flags);
   return run_tool(

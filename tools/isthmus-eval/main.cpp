@@ -37,7 +37,6 @@ Status run(const EvalFlags& flags) {
 int main(int argc, char** argv) {
   CLI::App app("Measures what compressing a boundary, or a model's weights, costs in quality.",
                kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   EvalFlags flags;
   declare(app, flags);
   return run_tool(

@@ -55,7 +55,6 @@ Status print_address(const KeyPaths& paths, const Flags& flags) {
 
 int main(int argc, char** argv) {
   CLI::App app("Shows and enrols the keys that devices and servers know each other by.", kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
   Flags flags;

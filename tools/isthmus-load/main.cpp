@@ -154,7 +154,6 @@ Status run(const LoadFlags& flags) {
 
 int main(int argc, char** argv) {
   CLI::App app("Simulates many devices at one server and reports what they get.", kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   LoadFlags flags;
   declare(app, flags);
   return run_tool(

@@ -38,6 +38,13 @@ Status profile(const ProfileFlags& flags) {
   return check_output();
 }
 
+Status derive(const DeriveFlags& flags) {
+  ISTHMUS_ASSIGN(const planner::MachineProfile measured, read_machine(flags.profile));
+  ISTHMUS_ASSIGN(const planner::MachineProfile derived,
+                 planner::derive_profile(measured, flags.description()));
+  return deliver(flags.output, planner::to_json(derived));
+}
+
 Status link(const ServerFlags& flags) {
   ISTHMUS_ASSIGN(const planner::LinkProfile measured, probe_link(flags));
   return deliver(flags.output, planner::to_json(measured));
@@ -64,7 +71,6 @@ Status plan(const PlanFlags& flags) {
 int main(int argc, char** argv) {
   CLI::App app("Says where to cut a model, at which precision and with what on the wire, and why.",
                kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   Flags flags;
   declare(app, flags);
   const auto check = [&] {
@@ -74,6 +80,7 @@ int main(int argc, char** argv) {
   };
   return run_tool(app, argc, argv, check, [&]() -> Status {
     if (app.got_subcommand("profile")) return profile(flags.profile);
+    if (app.got_subcommand("derive")) return derive(flags.derive);
     if (app.got_subcommand("link")) return link(flags.server);
     if (app.got_subcommand("server")) return server(flags.server);
     return plan(flags.plan);

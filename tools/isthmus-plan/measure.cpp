@@ -69,7 +69,8 @@ class Measurement {
     profile_.machine = processor() + ", " + std::to_string(pool_.thread_count()) + " threads";
     if (flags_.watts_computing > 0)
       profile_.watts = planner::Watts{flags_.watts_computing, flags_.watts_waiting};
-    ISTHMUS_ASSIGN(profile_.free_bytes, free_memory());
+    ISTHMUS_ASSIGN(const uint64_t free_bytes, available_bytes());
+    profile_.free_bytes = static_cast<double>(free_bytes);
     ISTHMUS_TRY(read_tokens());
     ISTHMUS_TRY(measure_program());
     profile_.read_bytes_per_second = read_bandwidth(pool_);
@@ -88,16 +89,6 @@ class Measurement {
       if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
     }
     return "unknown processor";
-  }
-
-  // What the system could give to programs now.
-  static Result<double> free_memory() {
-    std::ifstream info("/proc/meminfo");
-    for (std::string key; info >> key;) {
-      double kibibytes = 0;
-      if (key == "MemAvailable:" && info >> kibibytes) return 1024 * kibibytes;
-    }
-    return fail(ErrorCode::kUnsupported, "/proc/meminfo does not say how much memory is free");
   }
 
   // What takes long, roughly in proportion: weights of one precision as much as four others.

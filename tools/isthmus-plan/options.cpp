@@ -45,6 +45,25 @@ void declare_profile(CLI::App& app, ProfileFlags& flags) {
   declare_threads(app, flags.threads);
 }
 
+void declare_derive(CLI::App& app, DeriveFlags& flags) {
+  app.add_option("--profile", flags.profile, "of any machine with the same model: for its sizes")
+      ->required();
+  app.add_option("--machine", flags.machine.machine, "name")->required();
+  app.add_option("--read-gb-s", flags.read_gb_s, "10^9 bytes of memory read in a second")
+      ->required();
+  app.add_option("--gop-s", flags.gop_s,
+                 "10^9 multiplications and additions of the engine's arithmetic in a second")
+      ->required();
+  app.add_option("--free-mb", flags.free_mb, "10^6 bytes of memory for program, weights and caches")
+      ->required();
+  app.add_option("--base-mb", flags.base_mb, "of them, for the program")->capture_default_str();
+  app.add_option("--call-us", flags.call_us, "microseconds of an engine call beside its layers")
+      ->capture_default_str();
+  app.add_option("--codec-ns", flags.codec_ns, "nanoseconds to encode or to decode a coordinate")
+      ->capture_default_str();
+  app.add_option("--output", flags.output, "file for the profile; standard output when absent");
+}
+
 void declare_server(CLI::App& app, ServerFlags& flags) {
   app.add_option("--server", flags.server, "connection string, isthmus://host:port?key=...")
       ->required();
@@ -108,18 +127,33 @@ void declare_plan(CLI::App& app, PlanFlags& flags) {
   app.add_option("--html", flags.html, "write a report with charts to this file");
 }
 
+}  // namespace
+
 Result<planner::MachineProfile> read_machine(const std::filesystem::path& path) {
   ISTHMUS_ASSIGN(const std::string text, read_text(path));
   return planner::parse_machine(text, path.string());
 }
 
-}  // namespace
+planner::MachineDescription DeriveFlags::description() const {
+  planner::MachineDescription scaled = machine;
+  scaled.read_bytes_per_second = 1e9 * read_gb_s;
+  scaled.operations_per_second = 1e9 * gop_s;
+  scaled.call_seconds = 1e-6 * call_us;
+  scaled.codec_seconds_per_value = 1e-9 * codec_ns;
+  scaled.free_bytes = 1e6 * free_mb;
+  scaled.base_bytes = 1e6 * base_mb;
+  return scaled;
+}
 
 void declare(CLI::App& app, Flags& flags) {
   declare_plan(app, flags.plan);
   app.require_subcommand(0, 1);
   declare_profile(*app.add_subcommand("profile", "measures this machine with a model"),
                   flags.profile);
+  declare_derive(*app.add_subcommand("derive",
+                                     "makes the profile of a machine from what is known "
+                                     "of it, by the roofline"),
+                 flags.derive);
   CLI::App* link =
       app.add_subcommand("link", "measures the way to a server through the encrypted channel");
   declare_server(*link, flags.server);

@@ -32,6 +32,22 @@ struct ProfileFlags {
   std::filesystem::path output;
 };
 
+/// A machine that is not at hand, for isthmus-plan derive.
+struct DeriveFlags {
+  std::filesystem::path profile;  // of any machine with the same model
+  planner::MachineDescription machine;
+  double read_gb_s = 0;
+  double gop_s = 0;
+  double call_us = 20;
+  double codec_ns = 20;
+  double free_mb = 0;
+  double base_mb = 12;
+  std::filesystem::path output;
+
+  /// In the units of MachineDescription.
+  [[nodiscard]] planner::MachineDescription description() const;
+};
+
 /// A server to ask, for isthmus-plan link and isthmus-plan server.
 struct ServerFlags {
   std::string server;
@@ -61,16 +77,21 @@ struct PlanFlags {
 
 struct Flags {
   ProfileFlags profile;
+  DeriveFlags derive;
   ServerFlags server;
   PlanFlags plan;
 };
 
-/// Declares everything on `app`; `profile`, `link` and `server` are its subcommands.
+/// Declares everything on `app`; `profile`, `derive`, `link` and `server` are its
+/// subcommands.
 void declare(CLI::App& app, Flags& flags);
 
 /// "device_memory=40MB", "token=80ms", "context=2048": a limit in the metric's own unit, or in one
 /// that is named (kB, MB, GB, ms, s, %). \returns kInvalidArgument
 [[nodiscard]] Result<planner::Constraint> parse_limit(const std::string& text);
+
+/// \returns the errors of reading and of planner::parse_machine.
+[[nodiscard]] Result<planner::MachineProfile> read_machine(const std::filesystem::path& path);
 
 /// The question that the flags and the files they name put. \returns also the errors of reading.
 [[nodiscard]] Result<planner::Problem> read_problem(const PlanFlags& flags);

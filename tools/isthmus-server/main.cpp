@@ -144,7 +144,6 @@ Status run(const ServerFlags& flags) {
 int main(int argc, char** argv) {
   CLI::App app("Runs the later layers of a language model for devices that run the first ones.",
                kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   ServerFlags flags;
   declare(app, flags);
   return run_tool(

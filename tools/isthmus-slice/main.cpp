@@ -56,7 +56,6 @@ model::Part part_of(const Flags& flags) {
 
 int main(int argc, char** argv) {
   CLI::App app("Writes a GGUF that holds only the part of a model that one side needs.", kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   app.footer(kFooter);
   Flags flags;
   app.add_option("--model", flags.model, "GGUF file to cut from")->required();
