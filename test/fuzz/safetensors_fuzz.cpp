@@ -1,5 +1,5 @@
 // Any bytes as a safetensors file, and as each of the JSON files of a Hugging Face folder.
-#include "../../lib/model/safetensors.h"
+#include <isthmus/model/safetensors.h>
 
 #include <cstdint>
 #include <cstdlib>
