@@ -165,6 +165,7 @@ void Remote::send(wire::Step step, std::vector<std::byte> payload) {
   const size_t last = history_.size();
   step.position = static_cast<uint32_t>(
       history_.open() == 0 ? length_ : length_after(history_.at(last - 1).parcel.body));
+  step.timeout_ms = static_cast<uint32_t>(request_timeout_.count());
   history_.push({.parcel = {step, std::move(payload)}});
   // What cannot be sent now is sent when its answer is waited for.
   if (channel_) (void)send_pending(open_window(history_.settled(), carried_out_ + 1));
@@ -263,6 +264,7 @@ Status Remote::resume(const Error& why) {
 
 Status Remote::replay(size_t server, Clock::TimePoint deadline) {
   history_.rewind();
+  open_.resumes = true;
   ISTHMUS_ASSIGN(wire::Opened opened,
                  connect(server, std::clamp(left_until(deadline, clock_.now()), milliseconds(1),
                                             connect_timeout_)));

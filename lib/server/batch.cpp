@@ -19,6 +19,15 @@ auto guarded(Call call) -> decltype(call()) {
   }
 }
 
+/// Nobody waits any more for a step whose deadline has passed.
+Status check_in_time(const Waiting& request, Clock::TimePoint now) {
+  if (!request.expires || now <= *request.expires) return {};
+  return fail(ErrorCode::kTimeout,
+              "server: the step was not begun within the " +
+                  std::to_string(std::get<wire::Step>(request.body).timeout_ms) +
+                  " ms that its client waits");
+}
+
 }  // namespace
 
 bool SessionHost::run_batch() {
@@ -29,7 +38,9 @@ bool SessionHost::run_batch() {
   for (const scheduler::Piece& piece : plan) {
     Session& session = *lanes_.at(piece.lane);
     if (piece.first == 0) {
-      if (const Status begun = guarded([&] { return session.begin(clock_); }); !begun) {
+      Status begun = check_in_time(session.queue().head(), clock_.now());
+      if (begun) begun = guarded([&] { return session.begin(clock_); });
+      if (!begun) {
         fail_head(session, begun.error());
         continue;
       }
@@ -78,6 +89,7 @@ void SessionHost::advance(Session& session) {
   StepQueue& queue = session.queue();
   while (!queue.empty()) {
     if (const auto* step = std::get_if<wire::Step>(&queue.head().body)) {
+      queue.head().wait_from(clock_.now());
       scheduler_.submit(session.owner().lane, session.owner().client,
                         static_cast<int32_t>(step->token_count));
       return;

@@ -231,9 +231,13 @@ SessionHost::Handler::Outcome SessionHost::Handler::operator()(const wire::Open&
   host_.sessions_.emplace(std::pair(key, open.session), std::move(*made));
   const std::string detail = "layers [" + std::to_string(open.cut) + ", " +
                              std::to_string(open.tail) + ") up " + open.codec_up + " for " +
-                             std::to_string(capacity) + " tokens";
-  host_.observer_.on_event(
-      {.kind = Event::Kind::kOpened, .session = open.session, .client = key, .detail = detail});
+                             std::to_string(capacity) + " tokens" +
+                             (open.resumes ? ", resumes" : "");
+  host_.observer_.on_event({.kind = Event::Kind::kOpened,
+                            .session = open.session,
+                            .resumes = open.resumes,
+                            .client = key,
+                            .detail = detail});
   return Reply{opened(session), {}};
 }
 

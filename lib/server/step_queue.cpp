@@ -8,6 +8,12 @@ uint64_t Waiting::sequence() const {
   return std::visit([](const auto& request) { return request.sequence; }, body);
 }
 
+void Waiting::wait_from(Clock::TimePoint now) {
+  const auto* step = std::get_if<wire::Step>(&body);
+  if (step == nullptr || step->timeout_ms == 0) return;
+  expires = now + std::chrono::milliseconds(step->timeout_ms);
+}
+
 uint32_t Waiting::length_after() const {
   if (const auto* step = std::get_if<wire::Step>(&body)) return step->position + step->token_count;
   return std::get<wire::Truncate>(body).length;
@@ -29,9 +35,10 @@ void StepQueue::push(Waiting request) {
 }
 
 void StepQueue::redirect(uint64_t sequence, const Ticket& ticket) {
-  Ticket& old = waiting_[sequence - done_ - 1].ticket;
-  old.from = ticket.from;
-  old.request_id = ticket.request_id;
+  Waiting& request = waiting_[sequence - done_ - 1];
+  request.ticket.from = ticket.from;
+  request.ticket.request_id = ticket.request_id;
+  if (request.expires) request.wait_from(ticket.arrived);
 }
 
 const Reply& StepQueue::kept(uint64_t sequence) const {

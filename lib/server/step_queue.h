@@ -32,7 +32,11 @@ struct Waiting {
   std::variant<wire::Step, wire::Truncate> body;
   std::vector<std::byte> payload;
   Ticket ticket;
+  /// When its client gives up. Nothing before it is the head, or when it never does.
+  std::optional<Clock::TimePoint> expires = std::nullopt;
 
+  /// Its client starts to wait for it, or says that it still does.
+  void wait_from(Clock::TimePoint now);
   [[nodiscard]] uint64_t sequence() const;
   /// Tokens the session holds once it has been carried out.
   [[nodiscard]] uint32_t length_after() const;

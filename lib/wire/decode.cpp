@@ -101,6 +101,7 @@ Result<Open> read(const v1::Open& from) {
   open.tail = from.tail();
   open.max_tokens = from.max_tokens();
   open.session = from.session();
+  open.resumes = from.resumes();
   ISTHMUS_ASSIGN(open.codec_up, text("open.codec_up", from.codec_up()));
   ISTHMUS_ASSIGN(open.codec_down, text("open.codec_down", from.codec_down()));
   ISTHMUS_ASSIGN(open.codec_clean, text("open.codec_clean", from.codec_clean()));
@@ -120,7 +121,8 @@ Result<Step> read(const v1::Step& from) {
             .wants_reply = from.wants_reply(),
             .reply_start = from.reply_start(),
             .sampling = {},
-            .clean = from.clean()};
+            .clean = from.clean(),
+            .timeout_ms = from.timeout_ms()};
   if (from.has_sampling()) {
     ISTHMUS_ASSIGN(step.sampling, read(from.sampling()));
   }

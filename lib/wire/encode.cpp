@@ -54,6 +54,7 @@ struct BodyWriter {
     to.set_reply_mode(to_proto(from.reply_mode));
     to.set_max_tokens(from.max_tokens);
     to.set_session(from.session);
+    to.set_resumes(from.resumes);
   }
   void operator()(const Step& from) const {
     v1::Step& to = *envelope.mutable_step();
@@ -65,6 +66,7 @@ struct BodyWriter {
     to.set_reply_start(from.reply_start);
     if (from.sampling != Sampling{}) fill(from.sampling, *to.mutable_sampling());
     to.set_clean(from.clean);
+    to.set_timeout_ms(from.timeout_ms);
   }
   void operator()(const Truncate& from) const {
     v1::Truncate& to = *envelope.mutable_truncate();

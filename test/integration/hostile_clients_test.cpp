@@ -39,9 +39,9 @@ wire::Open open_message(const model::Fingerprint& fingerprint, uint64_t session)
 class Villain {
  public:
   Villain(const InProcessServer& server, uint64_t seed)
-      : random_(seed), fingerprint_(server.fingerprint()) {
+      : random_(seed), fingerprint_(server.fingerprint()), wire_(server.address().port) {
     transport::ChannelOptions options;
-    options.server = server.address();
+    options.server = test::through(wire_, server.address());
     options.keys = transport::generate_keys();
     auto channel = transport::Channel::connect(options, std::chrono::seconds(20));
     if (channel) channel_.emplace(std::move(*channel));
@@ -63,6 +63,8 @@ class Villain {
       if (!answer || !*answer) return;
     }
   }
+  /// What carries its bytes to the server.
+  [[nodiscard]] test::RecordingProxy& wire() { return wire_; }
   [[nodiscard]] uint64_t any() { return random_.next_u64(); }
   [[nodiscard]] std::vector<std::byte> garbage(size_t most) {
     std::vector<std::byte> bytes(any() % most);
@@ -73,6 +75,7 @@ class Villain {
  private:
   test::SeededRandom random_;
   model::Fingerprint fingerprint_;
+  test::RecordingProxy wire_;
   std::optional<transport::Channel> channel_;
   uint64_t request_ = 0;
 };
@@ -130,6 +133,30 @@ void poison(Villain& villain, uint64_t round) {
                size_t{8} * kHidden * sizeof(float));
 }
 
+/// Whole steps, a few bytes at a time: the server has the beginning of a message for as long as
+/// the villain likes.
+void slow_sender(Villain& villain, uint64_t round) {
+  constexpr uint64_t kSession = 11;
+  if (round == 0) villain.open(kSession);
+  villain.wire().trickle(1 + villain.any() % 16);
+  villain.tell(wire::Step{.session = kSession,
+                          .sequence = 1 + round % 8,
+                          .position = static_cast<uint32_t>(round % 8 * 4),
+                          .token_count = 4},
+               size_t{4} * kHidden * sizeof(float));
+  std::this_thread::sleep_for(milliseconds(20));
+}
+
+/// Messages that end in the middle, with their connection; the next one begins anew.
+void half_messages(Villain& villain, uint64_t round) {
+  constexpr uint64_t kSession = 13;
+  villain.wire().cut_after(test::RecordingProxy::Direction::kUp, 1 + villain.any() % 3000);
+  if (round % 8 == 0) villain.open(kSession + round);
+  villain.tell(wire::Step{.session = kSession + round / 8 * 8, .sequence = 1, .token_count = 8},
+               size_t{8} * kHidden * sizeof(float));
+  std::this_thread::sleep_for(milliseconds(5));
+}
+
 std::vector<int32_t> converse(edge::Session& session) {
   edge::GenerateOptions options{.max_tokens = 60};
   options.sampling = {.temperature = 0.8F, .seed = 3};
@@ -153,8 +180,9 @@ TEST_CASE("hostile clients change no token of a good one and crowd nobody out",
   std::atomic<bool> stop = false;
   std::atomic<uint64_t> deeds = 0;
   std::vector<std::thread> villains;
-  const std::vector<Deed> repertoire = {flood_of_opens, wrong_numbers, other_peoples_sessions,
-                                        valid_key_with_garbage, poison};
+  const std::vector<Deed> repertoire = {
+      flood_of_opens, wrong_numbers, other_peoples_sessions, valid_key_with_garbage,
+      poison,         slow_sender,   half_messages};
   for (size_t i = 0; i < repertoire.size(); ++i) {
     villains.emplace_back([&, i] {
       Villain villain(server, i);

@@ -72,8 +72,10 @@ TEST_CASE("a server that has forgotten the session gets it told again", "[integr
   edge::Device device = load_device(model.path(), 2);
   edge::Session session = value_of(device.open_session(resuming(server.address())));
   CHECK(value_of(session.say("one", sampled(4))).resumes == 0);
+  CHECK(server.resumed() == 0);
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   CHECK(value_of(session.say("two", sampled(4))).resumes == 1);
+  CHECK(server.resumed() == 1);
 }
 
 TEST_CASE("a step that was cut off half way is not lost with its server", "[integration][resume]") {

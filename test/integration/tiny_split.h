@@ -135,12 +135,19 @@ class InProcessServer {
 
   [[nodiscard]] const transport::ServerAddress& address() const { return address_; }
   [[nodiscard]] const model::Fingerprint& fingerprint() const { return fingerprint_; }
+  /// Sessions that were opened to go on with a lost one.
+  [[nodiscard]] int resumed() const { return observer_.resumed; }
 
  private:
+  struct Counter final : server::Observer {
+    void on_event(const server::Event& event) override { resumed += event.resumes ? 1 : 0; }
+    std::atomic<int> resumed = 0;
+  };
+
   server::ServerOptions limits_;
   model::Fingerprint fingerprint_;
   SteadyClock clock_;
-  server::Observer observer_;
+  Counter observer_;
   ThreadPool pool_{1};
   std::shared_ptr<const model::ModelFile> file_;
   std::unique_ptr<engine::Engine> engine_;

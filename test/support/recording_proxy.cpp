@@ -104,6 +104,11 @@ void RecordingProxy::hold(bool on) {
   wake();
 }
 
+void RecordingProxy::trickle(size_t bytes) {
+  const std::scoped_lock lock(mutex_);
+  piece_ = bytes;
+}
+
 void RecordingProxy::delay(milliseconds pause) {
   const std::scoped_lock lock(mutex_);
   delay_ = pause;
@@ -187,7 +192,15 @@ void RecordingProxy::read_from(Connection& connection, Flow& flow) {
       flow.ended = true;  // what is on its way is still forwarded
       break;
     }
-    flow.chunks.push_back({steady_clock::now() + delay_, {buffer.data(), buffer.data() + count}});
+    auto due = steady_clock::now() + delay_;
+    if (!flow.chunks.empty() && piece_ != SIZE_MAX)
+      due = std::max(due, flow.chunks.back().due + milliseconds(1));
+    std::span<const std::byte> rest(buffer.data(), static_cast<size_t>(count));
+    for (; !rest.empty(); due += milliseconds(1)) {
+      const auto piece = rest.first(std::min(piece_, rest.size()));
+      flow.chunks.push_back({due, {piece.begin(), piece.end()}});
+      rest = rest.subspan(piece.size());
+    }
     flow.waiting += static_cast<size_t>(count);
   }
   if (flow.ended && flow.chunks.empty()) connection.over = true;

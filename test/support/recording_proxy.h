@@ -41,6 +41,8 @@ class RecordingProxy {
   void cut_after(Direction direction, size_t count);
   /// While held, connections stay open and nothing is forwarded.
   void hold(bool on);
+  /// What arrives from now on is forwarded in pieces of so many bytes, one every millisecond.
+  void trickle(size_t bytes);
   /// Each byte is forwarded this long after its arrival.
   void delay(std::chrono::milliseconds pause);
 
@@ -83,6 +85,7 @@ class RecordingProxy {
   size_t accepted_ = 0;
   size_t cut_at_[2] = {SIZE_MAX, SIZE_MAX};
   std::chrono::milliseconds delay_{0};
+  size_t piece_ = SIZE_MAX;  // bytes forwarded at once
   bool held_ = false;
   bool stopping_ = false;
   std::thread thread_;

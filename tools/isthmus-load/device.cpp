@@ -14,6 +14,10 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPoll{200};  // how soon a stop is noticed
 constexpr uint32_t kChunk = 128;    // rows of a prompt in one step, as real devices do
 
+uint32_t milliseconds_of(std::chrono::nanoseconds time) {
+  return static_cast<uint32_t>(std::chrono::ceil<milliseconds>(time).count());
+}
+
 }  // namespace
 
 Outcome SimulatedDevice::serve(const Request& request, const std::atomic<bool>& stop) {
@@ -109,7 +113,8 @@ Status SimulatedDevice::advance(int32_t count, uint32_t width, Outcome& outcome)
                                   .position = next,
                                   .token_count = rows,
                                   .wants_reply = next + rows == end,
-                                  .reply_start = end}});
+                                  .reply_start = end,
+                                  .timeout_ms = milliseconds_of(timeout_)}});
       ISTHMUS_TRY(send(waiting.back()));
       next += rows;
     }

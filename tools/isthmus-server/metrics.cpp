@@ -70,6 +70,8 @@ Metrics::Metrics()
       refusals_(counters(registry_, "refusals_total", "Sessions refused, by reason.")),
       failures_(counters(registry_, "failures_total", "Other requests that failed, by reason.")),
       sessions_opened_(counter(registry_, "sessions_opened_total", "Sessions opened.")),
+      sessions_resumed_(counter(registry_, "sessions_resumed_total",
+                                "Sessions opened to go on with one that was lost.")),
       busy_(counter(registry_, "busy_total", "Requests told to come back later.")),
       rows_(counter(registry_, "rows_total", "Boundary rows computed: tokens read.")),
       tokens_(counter(registry_, "tokens_total", "Tokens chosen here.")),
@@ -96,6 +98,7 @@ void Metrics::on_event(const server::Event& event) {
   const std::string reason(to_string(event.code));
   switch (event.kind) {
     case Kind::kOpened:
+      if (event.resumes) sessions_resumed_.Increment();
       return sessions_opened_.Increment();
     case Kind::kRefused:
       return refusals_.Add({{"reason", reason}}).Increment();

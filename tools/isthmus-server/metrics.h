@@ -30,6 +30,7 @@ class Metrics final : public server::Observer {
   prometheus::Family<prometheus::Counter>& refusals_;
   prometheus::Family<prometheus::Counter>& failures_;
   prometheus::Counter& sessions_opened_;
+  prometheus::Counter& sessions_resumed_;
   prometheus::Counter& busy_;
   prometheus::Counter& rows_;
   prometheus::Counter& tokens_;

@@ -22,6 +22,7 @@ struct Event {
   Kind kind = Kind::kFailed;
   ErrorCode code = ErrorCode::kInternal;  ///< of kRefused, kBusy and kFailed
   uint64_t session = 0;                   ///< 0 when there is none
+  bool resumes = false;                   ///< kOpened: it goes on with a session that was lost
   std::string_view client;                ///< the client's public key, empty without encryption
   std::string_view detail;
 };

@@ -70,6 +70,7 @@ struct Open {
   /// Names the session among those of this client. The device draws it at random, so that it can
   /// repeat an unanswered open, or close what it opened. Not 0.
   uint64_t session = 0;
+  bool resumes = false;  ///< it goes on with a session that was lost, here or elsewhere
   friend bool operator==(const Open&, const Open&) = default;
 };
 
@@ -85,6 +86,9 @@ struct Step {
   Sampling sampling;  ///< with ReplyMode::kToken
   /// The payload is in `codec_clean`: rows of tokens that the server knows need no mechanism.
   bool clean = false;
+  /// How long the device waits once the steps before it are answered; a step that is not begun by
+  /// then fails with kTimeout. 0: no limit.
+  uint32_t timeout_ms = 0;
   friend bool operator==(const Step&, const Step&) = default;
 };
 

@@ -212,6 +212,47 @@ TEST_CASE("steps behind one that fails have not happened either", "[server][flig
   CHECK(f.host.admission().waiting_rows() == 0);
 }
 
+TEST_CASE("a step that is not begun in time fails, and has not happened", "[server][deadline]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  wire::Step first = step(session, 1, 0, 2);
+  wire::Step second = step(session, 2, 2, 1);
+  first.timeout_ms = 50;
+  f.tell(first, f.payload(0, 2));
+  f.tell(second, f.payload(2, 1));
+  f.clock.advance(std::chrono::milliseconds(51));
+  std::vector<Answer> answers = f.run();
+  REQUIRE(answers.size() == 2);
+  CHECK(std::get<wire::Failure>(value_of(wire::decode(answers[0].message.envelope)).body).code ==
+        ErrorCode::kTimeout);
+  CHECK(std::get<wire::Failure>(value_of(wire::decode(answers[1].message.envelope)).body).code ==
+        ErrorCode::kOutOfOrder);
+  CHECK(f.host.admission().waiting_rows() == 0);
+  CHECK(f.expect<wire::StepResult>(f.ask(first, f.payload(0, 2))).length == 2);
+}
+
+TEST_CASE("a deadline counts from when a step is next, and anew when it is repeated",
+          "[server][deadline]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  wire::Step first = step(session, 1, 0, 2);
+  wire::Step second = step(session, 2, 2, 1);
+  second.timeout_ms = 50;
+  f.tell(first, f.payload(0, 2));
+  f.tell(second, f.payload(2, 1));
+  f.clock.advance(std::chrono::milliseconds(500));  // the first one has no deadline
+  CHECK(f.host.run_batch());
+  f.clock.advance(std::chrono::milliseconds(40));
+  f.tell(second, f.payload(2, 1));
+  f.clock.advance(std::chrono::milliseconds(40));
+  std::vector<Answer> answers = f.run();
+  REQUIRE(answers.size() == 2);
+  for (const Answer& answer : answers) {
+    CHECK(std::holds_alternative<wire::StepResult>(
+        value_of(wire::decode(answer.message.envelope)).body));
+  }
+}
+
 TEST_CASE("one client's bad rows do not touch the others of a batch", "[server][batch]") {
   Fixture f(roomy());
   const uint64_t good = f.open();

@@ -112,6 +112,7 @@ class RandomMessages {
     m.reply_mode = random_() % 2 == 0 ? ReplyMode::kToken : ReplyMode::kHidden;
     m.max_tokens = positive();
     m.session = sequence();
+    m.resumes = random_() % 2 == 0;
   }
   void fill(Step& m) {
     m.token_count = positive();

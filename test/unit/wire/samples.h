@@ -39,11 +39,11 @@ inline std::vector<Sample> samples() {
                 .codec_clean = "bf16",
                 .reply_mode = ReplyMode::kHidden,
                 .max_tokens = 2048,
-                .session = kSession}},
-       "08071258080112320a056c6c616d61101e18c004208080032a200102030405060708090a0b0c0d0e0f101112131"
-       "4"
-       "15161718191a1b1c1d1e1f201804201e2a036631363203663332380240801049887766554433221152046266313"
-       "6"},
+                .session = kSession,
+                .resumes = true}},
+       "0807125a080112320a056c6c616d61101e18c004208080032a200102030405060708090a0b0c0d0e0f101112"
+       "131415161718191a1b1c1d1e1f201804201e2a03663136320366333238024080104988776655443322115204"
+       "626631365801"},
       {"step",
        {8, Step{.session = kSession,
                 .sequence = 3,
@@ -57,9 +57,10 @@ inline std::vector<Sample> samples() {
                              .min_p = 0.0625F,
                              .repetition_penalty = 1.25F,
                              .seed = 99},
-                .clean = true}},
-       "08081a2f098877665544332211100318112002280130133a180d0000003f10501d0000403f250000803d2d0000a"
-       "03f30634001"},
+                .clean = true,
+                .timeout_ms = 1500}},
+       "08081a32098877665544332211100318112002280130133a180d0000003f10501d0000403f250000803d2d00"
+       "00a03f3063400148dc0b"},
       {"truncate", {9, Truncate{kSession, 4, 5}}, "0809220d09887766554433221110041805"},
       {"close", {10, Close{kSession}}, "080a2a09098877665544332211"},
       {"ping", {11, Ping{PingReply::kEcho}}, "080b32020801"},
