@@ -36,15 +36,17 @@ void BatchScheduler::cancel(uint64_t lane) {
   remove(lane);
 }
 
-std::vector<Piece> BatchScheduler::next_batch() {
+std::vector<Piece> BatchScheduler::next_batch(bool expected) {
   std::vector<Step*> brief;
   std::vector<Step*> prompts;
   for (auto& [lane, step] : steps_) {
     (step.rows <= options_.short_rows() ? brief : prompts).push_back(&step);
   }
+  const bool lone = brief.empty() && !expected;
+  const int32_t budget = lone ? std::max(options_.token_budget, kLoneRows) : options_.token_budget;
   const int32_t kept = prompts.empty() ? 0 : options_.prompt_rows();
   std::vector<Piece> batch;
-  const int32_t left = take(brief, /*whole=*/true, options_.token_budget - kept, batch);
+  const int32_t left = take(brief, /*whole=*/true, budget - kept, batch);
   take(prompts, /*whole=*/false, left + kept, batch);
   for (const Piece& piece : batch) {
     if (piece.last) remove(piece.lane);

@@ -9,6 +9,10 @@ using std::chrono::nanoseconds;
 
 constexpr nanoseconds kFirstGuess = std::chrono::microseconds(250);  // grows while it is too short
 
+constexpr int kAbsence = 4;  // times the usual; who is later has probably ended
+constexpr nanoseconds kLeastAbsence = std::chrono::milliseconds(100);
+constexpr nanoseconds kFirstAbsence = std::chrono::seconds(1);
+
 constexpr int kMemory = 4;    // a new time counts one part in so many
 constexpr int kSlack = 2;     // times the usual; who is later is not waited for
 constexpr int kPatience = 4;  // a pass is put off by at most one part in so many of its time
@@ -34,6 +38,15 @@ void ReturnForecast::arrived(uint64_t lane, Clock::TimePoint now) {
 
 void ReturnForecast::forget(uint64_t lane) {
   lanes_.erase(lane);
+}
+
+bool ReturnForecast::expects_any(Clock::TimePoint now) const {
+  return std::any_of(lanes_.begin(), lanes_.end(), [&](const auto& entry) {
+    const Lane& lane = entry.second;
+    const nanoseconds longest =
+        lane.usual ? std::max(kLeastAbsence, kAbsence * *lane.usual) : kFirstAbsence;
+    return lane.answered && now - *lane.answered <= longest;
+  });
 }
 
 nanoseconds ReturnForecast::worth_waiting(Clock::TimePoint now, nanoseconds pass) const {

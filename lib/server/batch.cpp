@@ -31,7 +31,8 @@ Status check_in_time(const Waiting& request, Clock::TimePoint now) {
 }  // namespace
 
 bool SessionHost::run_batch() {
-  const std::vector<scheduler::Piece> plan = scheduler_.next_batch();
+  const std::vector<scheduler::Piece> plan =
+      scheduler_.next_batch(forecast_.expects_any(clock_.now()));
   std::vector<scheduler::Piece> pieces;
   std::vector<engine::Slice> slices;
   size_t rows = 0;

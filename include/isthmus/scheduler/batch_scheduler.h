@@ -59,8 +59,10 @@ class BatchScheduler {
   void cancel(uint64_t lane);
 
   /// What to run now, at most one piece a lane and `token_budget` rows in all; empty when nothing
-  /// waits. A step is forgotten once its last piece is handed out.
-  [[nodiscard]] std::vector<Piece> next_batch();
+  /// waits. When no short step waits and none is `expected`, nobody has to be spared a long pass:
+  /// prompts get at least kLoneRows. A step is forgotten once its last piece is handed out.
+  [[nodiscard]] std::vector<Piece> next_batch(bool expected = true);
+  static constexpr int32_t kLoneRows = 128;
 
   /// Steps that are waiting or half done.
   [[nodiscard]] size_t waiting() const { return steps_.size(); }

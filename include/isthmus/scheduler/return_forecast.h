@@ -26,6 +26,10 @@ class ReturnForecast {
   void arrived(uint64_t lane, Clock::TimePoint now);
   void forget(uint64_t lane);
 
+  /// Whether a lane is away that may be back any moment: for four times its usual time and for a
+  /// tenth of a second at least, for a second when it was never away before.
+  [[nodiscard]] bool expects_any(Clock::TimePoint now) const;
+
   /// How long to wait for more at `now` when a pass takes `pass`: at most a quarter of it, and only
   /// for lanes that usually come back in time. 0: nobody is worth it.
   [[nodiscard]] std::chrono::nanoseconds worth_waiting(Clock::TimePoint now,

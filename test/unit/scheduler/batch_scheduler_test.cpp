@@ -32,6 +32,20 @@ TEST_CASE("a prompt alone goes in pieces of the budget", "[scheduler]") {
   CHECK(scheduler.waiting() == 0);
 }
 
+TEST_CASE("prompts that nobody decodes beside go in long pieces", "[scheduler]") {
+  BatchScheduler scheduler({.token_budget = 16});
+  scheduler.submit(1, 1, 300);
+  scheduler.submit(2, 2, 30);
+  CHECK(scheduler.next_batch(/*expected=*/false) == Batch{{1, 0, 128, kMore}});
+  CHECK(scheduler.next_batch(false) == Batch{{2, 0, 30, kLast}, {1, 128, 98, kMore}});
+  CHECK(scheduler.next_batch(true) == Batch{{1, 226, 16, kMore}});
+  scheduler.submit(3, 3, 1);
+  CHECK(scheduler.next_batch(false) == Batch{{3, 0, 1, kLast}, {1, 242, 15, kMore}});
+  BatchScheduler large({.token_budget = 256});
+  large.submit(1, 1, 300);
+  CHECK(large.next_batch(false) == Batch{{1, 0, 256, kMore}});
+}
+
 TEST_CASE("decoded tokens go first and whole, a prompt fills the rest", "[scheduler]") {
   BatchScheduler scheduler({.token_budget = 16});
   scheduler.submit(9, 9, 100);

@@ -35,6 +35,25 @@ TEST_CASE("who is usually back soon is waited for, up to twice as long as usual"
   CHECK(forecast.worth_waiting(now + std::chrono::hours(1), kPass) == kNo);
 }
 
+TEST_CASE("who decodes is expected for a while, who is gone is not", "[scheduler][forecast]") {
+  const auto now = kStart + std::chrono::minutes(1);
+  ReturnForecast forecast = accustomed(microseconds(500));
+  CHECK_FALSE(forecast.expects_any(now));  // it is here
+  forecast.answered(1, now);
+  CHECK(forecast.expects_any(now + microseconds(99'000)));
+  CHECK_FALSE(forecast.expects_any(now + microseconds(101'000)));
+  ReturnForecast distant = accustomed(microseconds(80'000));
+  distant.answered(1, now);
+  CHECK(distant.expects_any(now + microseconds(319'000)));
+  CHECK_FALSE(distant.expects_any(now + microseconds(330'000)));
+  ReturnForecast stranger;
+  stranger.answered(2, now);
+  CHECK(stranger.expects_any(now + microseconds(999'000)));
+  CHECK_FALSE(stranger.expects_any(now + microseconds(1'001'000)));
+  distant.forget(1);
+  CHECK_FALSE(distant.expects_any(now));
+}
+
 TEST_CASE("who is far away is not waited for", "[scheduler][forecast]") {
   const auto now = kStart + std::chrono::minutes(1);
   ReturnForecast slow = accustomed(microseconds(1500));  // twice that is more than a quarter pass
