@@ -189,6 +189,12 @@ Result<std::vector<Candidates>> read_window(engine::Engine& model,
   return std::move(readings.front().ranked);
 }
 
+std::ptrdiff_t count_right(std::span<const Candidates> guesses, std::span<const int32_t> tokens) {
+  std::ptrdiff_t right = 0;
+  for (size_t i = 0; i < guesses.size(); ++i) right += guesses[i].front().token == tokens[i];
+  return right;
+}
+
 }  // namespace
 
 Result<std::vector<Candidates>> predict_from_context(engine::Engine& model,
@@ -207,20 +213,6 @@ Result<std::vector<Candidates>> predict_from_context(engine::Engine& model,
   return guesses;
 }
 
-Result<float> fit_sharpness(engine::Engine& model, std::span<const Candidates> evidence,
-                            const TextWindows& text) {
-  if (evidence.size() != text.tokens.size()) {
-    return fail(ErrorCode::kInvalidArgument, "audit: evidence for " +
-                                                 std::to_string(evidence.size()) + " of " +
-                                                 std::to_string(text.tokens.size()) + " tokens");
-  }
-  SharpnessFit fit;
-  ISTHMUS_TRY(for_each_logits(model, text, [&](size_t place, std::span<const float> logits) {
-    fit.add(evidence[place + 1], text.tokens[place + 1], logits);
-  }));
-  return fit.best();
-}
-
 Result<std::vector<Candidates>> read_with_prior(engine::Engine& model,
                                                 std::span<const Candidates> evidence, size_t window,
                                                 const PriorWeighting& weighting) {
@@ -237,6 +229,30 @@ Result<std::vector<Candidates>> read_with_prior(engine::Engine& model,
     std::ranges::move(part, std::back_inserter(result));
   }
   return result;
+}
+
+Result<PriorWeighting> fit_weighting(engine::Engine& model, std::span<const Candidates> evidence,
+                                     const TextWindows& text, size_t beam) {
+  if (evidence.size() != text.tokens.size()) {
+    return fail(ErrorCode::kInvalidArgument, "audit: evidence for " +
+                                                 std::to_string(evidence.size()) + " of " +
+                                                 std::to_string(text.tokens.size()) + " tokens");
+  }
+  SharpnessFit fit;
+  ISTHMUS_TRY(for_each_logits(model, text, [&](size_t place, std::span<const float> logits) {
+    fit.add(evidence[place + 1], text.tokens[place + 1], logits);
+  }));
+  constexpr float kEvidenceAlone = 1e6F;
+  PriorWeighting best;
+  std::ptrdiff_t most = -1;
+  for (const float trust : {1.0F, 4.0F, 16.0F, kEvidenceAlone}) {
+    const PriorWeighting weighting{.sharpness = trust * fit.best(), .beam = beam};
+    ISTHMUS_ASSIGN(const auto read, read_with_prior(model, evidence, text.window, weighting));
+    const std::ptrdiff_t right = count_right(read, text.tokens);
+    if (right > most) best = weighting;
+    most = std::max(most, right);
+  }
+  return best;
 }
 
 }  // namespace isthmus::audit

@@ -168,11 +168,10 @@ class Attacks {
   /// An attack alone, and with the language model.
   Status report(const std::string& attack, const Evidence& evidence, const Sink& sink) const {
     sink(attack, evidence.test);
-    ISTHMUS_ASSIGN(const float sharpness,
-                   audit::fit_sharpness(engine_, evidence.tuning, texts_.tuning));
+    ISTHMUS_ASSIGN(const audit::PriorWeighting weighting,
+                   audit::fit_weighting(engine_, evidence.tuning, texts_.tuning, flags_.beam));
     ISTHMUS_ASSIGN(const auto read,
-                   audit::read_with_prior(engine_, evidence.test, texts_.test.window,
-                                          {.sharpness = sharpness, .beam = flags_.beam}));
+                   audit::read_with_prior(engine_, evidence.test, texts_.test.window, weighting));
     sink(attack + "+prior", read);
     return {};
   }

@@ -23,12 +23,15 @@ struct PriorWeighting {
   size_t beam = 4;      ///< readings that are kept in mind
 };
 
-/// The sharpness, a power of two from 1/4 to 1,024, under which scores and prior together give true
-/// tokens the most probability, on a text that the attacker knows.
-/// \returns the engine's errors; kInvalidArgument for evidence of another length.
-[[nodiscard]] Result<float> fit_sharpness(engine::Engine& model,
-                                          std::span<const Candidates> evidence,
-                                          const TextWindows& text);
+/// The weighting that reads most of a text that the attacker knows: first the sharpness, a power of
+/// two from 1/4 to 1,024, under which scores and prior together give true tokens the most
+/// probability; then, because a prior that follows the attacker's own mistakes deserves less trust
+/// than one that is told the truth, the best of reading with it, with 4 and 16 times as much, and
+/// with the evidence alone. \returns the engine's errors; kInvalidArgument for evidence of another
+/// length or a token without any.
+[[nodiscard]] Result<PriorWeighting> fit_weighting(engine::Engine& model,
+                                                   std::span<const Candidates> evidence,
+                                                   const TextWindows& text, size_t beam);
 
 /// Reads windows of evidence with a language model as the prior: a beam search for the tokens with
 /// the largest sum of sharpness * score + log p(token | those before). The rest of each result is

@@ -104,12 +104,13 @@ TEST_CASE("sharp evidence leaves the prior no say, and one reading is enough",
     for (Candidate& c : evidence[i]) c.score = c.token == f.text.tokens[i] ? 1.0F : 0.0F;
     std::ranges::stable_sort(evidence[i], std::greater<>(), &Candidate::score);
   }
-  CHECK(value_of(fit_sharpness(*f.engine, evidence, f.text)) >= 8);
+  CHECK(value_of(fit_weighting(*f.engine, evidence, f.text, 2)).sharpness >= 8);
   const auto read = value_of(read_with_prior(*f.engine, evidence, f.text.window, {1000, 1}));
   for (size_t i = 0; i < read.size(); ++i) CHECK(read[i].front().token == f.text.tokens[i]);
 }
 
-TEST_CASE("evidence that says nothing is given no weight", "[audit][sequence]") {
+TEST_CASE("the fitted weighting reads no less than the evidence alone, or than trusting the prior",
+          "[audit][sequence]") {
   const Fixture f;
   auto evidence = f.evidence(4);
   for (Candidates& candidates : evidence) {
@@ -117,8 +118,19 @@ TEST_CASE("evidence that says nothing is given no weight", "[audit][sequence]") 
       candidates[k].score = static_cast<float>((candidates[k].token * 7919) % 101);
     std::ranges::stable_sort(candidates, std::greater<>(), &Candidate::score);
   }
-  CHECK(value_of(fit_sharpness(*f.engine, evidence, f.text)) == 0.25F);
-  CHECK_FAILS_WITH(fit_sharpness(*f.engine, std::span(evidence).first(3), f.text),
+  const PriorWeighting fitted = value_of(fit_weighting(*f.engine, evidence, f.text, 2));
+  const auto right = [&](const PriorWeighting& weighting) {
+    const auto read = value_of(read_with_prior(*f.engine, evidence, f.text.window, weighting));
+    int count = 0;
+    for (size_t i = 0; i < read.size(); ++i) count += read[i].front().token == f.text.tokens[i];
+    return count;
+  };
+  int alone = 0;
+  for (size_t i = 0; i < evidence.size(); ++i)
+    alone += evidence[i].front().token == f.text.tokens[i];
+  CHECK(right(fitted) >= alone);
+  CHECK(right(fitted) >= right({.sharpness = 0.25F, .beam = 2}));
+  CHECK_FAILS_WITH(fit_weighting(*f.engine, std::span(evidence).first(3), f.text, 2),
                    ErrorCode::kInvalidArgument);
   CHECK_FAILS_WITH(read_with_prior(*f.engine, evidence, 7, {}), ErrorCode::kInvalidArgument);
   evidence[5].clear();
