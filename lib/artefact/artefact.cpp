@@ -252,6 +252,10 @@ MatrixView<const float> Artefact::soft_prompt() const {
   return matrix(kSoftPrompt);
 }
 
+bool Artefact::has_soft_prompt() const {
+  return metadata_.contains(kSoftPrompt);
+}
+
 codec::CodecSpec Artefact::codec() const {
   codec::CodecSpec spec = origin_.codec;
   spec.project = {.dims = static_cast<uint32_t>(projection_->dims()), .artefact = id()};
@@ -264,6 +268,17 @@ Status Artefact::check(const model::ModelConfig& config, int32_t cut) const {
   return fail(ErrorCode::kModelMismatch, "artefact: made for " + origin_.model + " cut at " +
                                              std::to_string(origin_.cut) + ", this is " + name +
                                              " cut at " + std::to_string(cut));
+}
+
+std::shared_ptr<const Artefact> find(const codec::CodecSpec& spec, const Artefacts& artefacts) {
+  for (const auto& artefact : artefacts)
+    if (spec.project && spec.project->artefact == artefact->id()) return artefact;
+  return nullptr;
+}
+
+std::shared_ptr<const codec::Projection> projection_of(
+    const std::shared_ptr<const Artefact>& artefact) {
+  return artefact == nullptr ? nullptr : artefact->projection();
 }
 
 }  // namespace isthmus::artefact

@@ -20,9 +20,17 @@ int32_t layer_count(const SplitModel& model) {
 /// The back half of a model on the boundary rows of one window, a chunk of logits at a time.
 class BackRun {
  public:
-  static Result<BackRun> start(const SplitModel& model, Matrix rows) {
-    ISTHMUS_ASSIGN(auto cache, model.back->make_cache({model.cut, layer_count(model)},
-                                                      static_cast<int32_t>(rows.rows())));
+  /// \param soft_prompt read first; it predicts nothing
+  static Result<BackRun> start(const SplitModel& model, Matrix rows,
+                               MatrixView<const float> soft_prompt = {}) {
+    ISTHMUS_ASSIGN(auto cache,
+                   model.back->make_cache({model.cut, layer_count(model)},
+                                          static_cast<int32_t>(soft_prompt.rows() + rows.rows())));
+    if (!soft_prompt.empty()) {
+      const engine::Slice slice{
+          .cache = cache.get(), .hidden = soft_prompt, .rows = engine::Rows::kNone};
+      ISTHMUS_TRY(model.back->forward({&slice, 1}));
+    }
     return BackRun(model.back, std::move(cache), std::move(rows));
   }
 
@@ -30,10 +38,10 @@ class BackRun {
   Result<Matrix> next(size_t count) {
     const engine::Slice slice{
         .cache = cache_.get(),
-        .hidden =
-            std::as_const(rows_).view().middle_rows(static_cast<size_t>(cache_->length()), count),
+        .hidden = std::as_const(rows_).view().middle_rows(read_, count),
         .output = engine::Output::kLogits,
     };
+    read_ += count;
     ISTHMUS_ASSIGN(std::vector<Matrix> logits, engine_->forward({&slice, 1}));
     return std::move(logits.front());
   }
@@ -45,6 +53,7 @@ class BackRun {
   engine::Engine* engine_;
   std::unique_ptr<engine::KvCache> cache_;
   Matrix rows_;
+  size_t read_ = 0;
 };
 
 /// Compares runs with a reference run over one window, a chunk after the other, so that no window's
@@ -163,7 +172,13 @@ Result<Matrix> boundary_rows(const SplitModel& model, const TextWindows& text) {
 
 Result<std::vector<CodecEvaluation>> evaluate_codecs(
     const SplitModel& model, const TextWindows& text,
-    std::span<const codec::BoundaryCodec* const> codecs, const EvaluationContext& context) {
+    std::span<const codec::BoundaryCodec* const> codecs, const EvaluationContext& context,
+    std::span<const MatrixView<const float>> soft_prompts) {
+  if (!soft_prompts.empty() && soft_prompts.size() != codecs.size()) {
+    return fail(ErrorCode::kInvalidArgument, "audit: " + std::to_string(soft_prompts.size()) +
+                                                 " soft prompts for " +
+                                                 std::to_string(codecs.size()) + " codecs");
+  }
   std::vector<CodecEvaluation> evaluations(codecs.size());
   std::vector<PredictionLog*> logs;
   std::vector<Meter> meters;
@@ -177,9 +192,10 @@ Result<std::vector<CodecEvaluation>> evaluate_codecs(
     tell(context, w, text.count());
     ISTHMUS_ASSIGN(Matrix rows, boundary_rows(model, text.tokens_of(w)));
     std::vector<BackRun> runs;
-    for (Meter& meter : meters) {
-      ISTHMUS_ASSIGN(Matrix crossed, meter.cross(std::as_const(rows).view()));
-      ISTHMUS_ASSIGN(BackRun run, BackRun::start(model, std::move(crossed)));
+    for (size_t i = 0; i < meters.size(); ++i) {
+      ISTHMUS_ASSIGN(Matrix crossed, meters[i].cross(std::as_const(rows).view()));
+      const auto soft_prompt = soft_prompts.empty() ? MatrixView<const float>() : soft_prompts[i];
+      ISTHMUS_ASSIGN(BackRun run, BackRun::start(model, std::move(crossed), soft_prompt));
       runs.push_back(std::move(run));
     }
     ISTHMUS_ASSIGN(BackRun raw, BackRun::start(model, std::move(rows)));

@@ -123,13 +123,6 @@ std::shared_ptr<const Calibration> find_calibration(
   return nullptr;
 }
 
-std::shared_ptr<const Projection> find_projection(
-    const CodecSpec& spec, std::span<const std::shared_ptr<const Projection>> projections) {
-  for (const auto& projection : projections)
-    if (spec.project && spec.project->artefact == projection->id()) return projection;
-  return nullptr;
-}
-
 /// All stages behind the projection: its rows are what is coded.
 class BoundaryCodec::Impl {
  public:

@@ -6,12 +6,16 @@
 
 namespace isthmus::edge {
 
-Result<Codecs> make_codecs(size_t width, int32_t cut, const SessionOptions& options,
-                           RandomSource& random) {
-  const auto make = [&](const codec::CodecSpec& spec) {
+Result<Codecs> make_codecs(const model::ModelConfig& config, int32_t cut,
+                           const SessionOptions& options, RandomSource& random) {
+  const auto make = [&](const codec::CodecSpec& spec) -> Result<codec::BoundaryCodec> {
+    const auto artefact = artefact::find(spec, options.artefacts);
+    if (artefact != nullptr) ISTHMUS_TRY(artefact->check(config, cut));
     return codec::BoundaryCodec::make(
-        spec, width,
-        {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random});
+        spec, static_cast<size_t>(config.hidden_size),
+        {.calibration = codec::find_calibration(spec, options.calibrations),
+         .projection = artefact::projection_of(artefact),
+         .random = &random});
   };
   const bool noised = options.codec.mechanism() != nullptr;
   const codec::CodecSpec down =

@@ -5,6 +5,7 @@
 #include <isthmus/core/error.h>
 #include <isthmus/core/random.h>
 #include <isthmus/edge/device.h>
+#include <isthmus/model/config.h>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -18,8 +19,10 @@ struct Codecs {
   std::optional<codec::BoundaryCodec> clean;
 };
 
-/// For rows of `width` numbers behind a front of `cut` layers. `random` is borrowed.
-[[nodiscard]] Result<Codecs> make_codecs(size_t width, int32_t cut, const SessionOptions& options,
-                                         RandomSource& random);
+/// For the rows behind a front of `cut` layers of a model. `random` is borrowed.
+/// \returns kModelMismatch for an artefact of another model or cut; the errors of
+/// BoundaryCodec::make.
+[[nodiscard]] Result<Codecs> make_codecs(const model::ModelConfig& config, int32_t cut,
+                                         const SessionOptions& options, RandomSource& random);
 
 }  // namespace isthmus::edge

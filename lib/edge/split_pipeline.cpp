@@ -294,13 +294,26 @@ Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs
   return std::make_unique<Verifier>(std::move(witness), options.verify);
 }
 
+/// A soft prompt stands in the server's caches alone.
+Status check_soft_prompt(const model::ModelConfig& config, const Split& split,
+                         const SessionOptions& options) {
+  const auto artefact = artefact::find(options.codec, options.artefacts);
+  if (artefact == nullptr || !artefact->has_soft_prompt()) return {};
+  const bool computes_behind =
+      split.tail.value_or(config.layer_count) < config.layer_count || split.reference != nullptr;
+  if (!computes_behind) return {};
+  return fail(
+      ErrorCode::kUnsupported,
+      "edge: the artefact has a soft prompt, which layers behind the cut would not see here");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, const Split& split,
                                                       const SessionOptions& options) {
+  ISTHMUS_TRY(check_soft_prompt(engine.config(), split, options));
   auto random = std::make_unique<SystemRandom>();
-  ISTHMUS_ASSIGN(Codecs made, make_codecs(static_cast<size_t>(engine.config().hidden_size),
-                                          split.cut, options, *random));
+  ISTHMUS_ASSIGN(Codecs made, make_codecs(engine.config(), split.cut, options, *random));
   auto codecs = std::make_unique<const Codecs>(std::move(made));
   std::vector<std::string> servers = {options.server};
   servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());

@@ -91,8 +91,7 @@ void SessionHost::advance(Session& session) {
   while (!queue.empty()) {
     if (const auto* step = std::get_if<wire::Step>(&queue.head().body)) {
       queue.head().wait_from(clock_.now());
-      scheduler_.submit(session.owner().lane, session.owner().client,
-                        static_cast<int32_t>(step->token_count));
+      scheduler_.submit(session.owner().lane, session.owner().client, session.computed_rows(*step));
       return;
     }
     Result<Reply> reply = session.truncate();

@@ -26,18 +26,31 @@ engine::SamplingOptions sampling_options(const wire::Sampling& s) {
 /// takes up to a second.
 Result<std::unique_ptr<codec::BoundaryCodec>> make_codec(std::string_view text, size_t width,
                                                          const ServerOptions& options,
+                                                         const SharedArtefact& artefact,
                                                          RandomSource& random) {
   ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
   if (spec.mechanism() != nullptr && spec.mechanism()->epsilon != 0) {
     return fail(ErrorCode::kUnsupported,
                 "server: a mechanism is agreed on by its derived parameters, not by epsilon");
   }
-  ISTHMUS_ASSIGN(
-      codec::BoundaryCodec codec,
-      codec::BoundaryCodec::make(
-          spec, width,
-          {.calibration = codec::find_calibration(spec, options.calibrations), .random = &random}));
+  ISTHMUS_ASSIGN(codec::BoundaryCodec codec,
+                 codec::BoundaryCodec::make(
+                     spec, width,
+                     {.calibration = codec::find_calibration(spec, options.calibrations),
+                      .projection = artefact::projection_of(artefact),
+                      .random = &random}));
   return std::make_unique<codec::BoundaryCodec>(std::move(codec));
+}
+
+Status check_artefact(const artefact::Artefact& artefact, const model::ModelConfig& config,
+                      const wire::Open& open) {
+  ISTHMUS_TRY(artefact.check(config, static_cast<int32_t>(open.cut)));
+  if (artefact.has_soft_prompt() && open.tail < static_cast<uint32_t>(config.layer_count)) {
+    return fail(ErrorCode::kUnsupported,
+                "server: the artefact has a soft prompt, which layers from " +
+                    std::to_string(open.tail) + " on the device would not see");
+  }
+  return {};
 }
 
 uint64_t in_microseconds(nanoseconds time) {
@@ -48,32 +61,36 @@ uint64_t in_microseconds(nanoseconds time) {
 }  // namespace
 
 Session::Session(engine::Engine& engine, const ServerOptions& options, const wire::Open& open,
-                 SessionOwner owner)
+                 SharedArtefact artefact, SessionOwner owner)
     : engine_(engine),
       max_step_tokens_(options.max_step_tokens),
       open_(open),
+      artefact_(std::move(artefact)),
       owner_(std::move(owner)),
       queue_(static_cast<size_t>(options.max_in_flight)) {}
 
 Result<std::unique_ptr<Session>> Session::make(engine::Engine& engine, const ServerOptions& options,
-                                               const wire::Open& open, int32_t capacity,
-                                               SessionOwner owner) {
-  std::unique_ptr<Session> session(new Session(engine, options, open, std::move(owner)));
+                                               const wire::Open& open, SharedArtefact artefact,
+                                               int32_t capacity, SessionOwner owner) {
+  if (artefact != nullptr) ISTHMUS_TRY(check_artefact(*artefact, engine.config(), open));
+  std::unique_ptr<Session> session(
+      new Session(engine, options, open, std::move(artefact), std::move(owner)));
   const auto width = static_cast<size_t>(engine.config().hidden_size);
-  ISTHMUS_ASSIGN(session->codec_up_, make_codec(open.codec_up, width, options, session->random_));
+  ISTHMUS_ASSIGN(session->codec_up_,
+                 make_codec(open.codec_up, width, options, session->artefact_, session->random_));
   ISTHMUS_ASSIGN(session->codec_down_,
-                 make_codec(open.codec_down, width, options, session->random_));
+                 make_codec(open.codec_down, width, options, session->artefact_, session->random_));
   if (!open.codec_clean.empty()) {
-    ISTHMUS_ASSIGN(session->codec_clean_,
-                   make_codec(open.codec_clean, width, options, session->random_));
+    ISTHMUS_ASSIGN(session->codec_clean_, make_codec(open.codec_clean, width, options,
+                                                     session->artefact_, session->random_));
   }
   const engine::LayerWindow window{static_cast<int32_t>(open.cut), static_cast<int32_t>(open.tail)};
-  ISTHMUS_ASSIGN(session->cache_, engine.make_cache(window, capacity));
+  ISTHMUS_ASSIGN(session->cache_, engine.make_cache(window, capacity + session->prompt_rows()));
   return session;
 }
 
 uint32_t Session::planned_length() const {
-  return queue_.empty() ? static_cast<uint32_t>(cache_->length()) : queue_.back().length_after();
+  return queue_.empty() ? static_cast<uint32_t>(length()) : queue_.back().length_after();
 }
 
 bool Session::needs_all_rows() const {
@@ -126,11 +143,14 @@ Status Session::begin(const Clock& clock) {
   progress_.length_before = cache_->length();
   const std::vector<std::byte> payload = std::move(queue_.head().payload);
   progress_.bytes_up = payload.size();
-  progress_.rows = Matrix(step().token_count, codec_up_->width());
-  ISTHMUS_TRY(codec_of(step()).decode_into(payload, progress_.rows.view()));
+  const auto count = static_cast<size_t>(computed_rows(step()));
+  progress_.rows = Matrix(count, codec_up_->width());
+  const size_t in_front = count - step().token_count;
+  if (in_front > 0) std::ranges::copy(artefact_->soft_prompt().values(), progress_.rows.data());
+  ISTHMUS_TRY(codec_of(step()).decode_into(
+      payload, progress_.rows.view().middle_rows(in_front, step().token_count)));
   // One session's bad rows must not spoil a batch in which others take part.
-  const engine::Slice whole =
-      slice({.count = static_cast<int32_t>(step().token_count), .last = true});
+  const engine::Slice whole = slice({.count = computed_rows(step()), .last = true});
   ISTHMUS_TRY(engine::check_batch(engine_, {&whole, 1}));
   progress_.codec = clock.now() - start;
   return {};
@@ -164,7 +184,7 @@ Result<Session::Finished> Session::finish(const Clock& clock) {
   const Ticket& ticket = queue_.head().ticket;
   wire::StepResult result{.session = open_.session,
                           .sequence = step().sequence,
-                          .length = static_cast<uint32_t>(cache_->length())};
+                          .length = static_cast<uint32_t>(length())};
   Finished finished;
   if (open_.reply_mode == wire::ReplyMode::kToken && step().wants_reply) {
     ISTHMUS_ASSIGN(result.token, choose_token());
@@ -195,11 +215,10 @@ Result<int32_t> Session::choose_token() {
   for (const auto& [position, id] : sampled_) {
     if (position >= static_cast<int64_t>(step().reply_start)) generated.push_back(id);
   }
-  const int32_t length = cache_->length();
   ISTHMUS_ASSIGN(const int32_t token,
                  engine::sample(progress_.output.row(0), sampling_options(step().sampling),
-                                generated, length));
-  sampled_.emplace_back(length, token);
+                                generated, length()));
+  sampled_.emplace_back(length(), token);
   return token;
 }
 
@@ -211,7 +230,9 @@ void Session::roll_back() {
 
 Result<Reply> Session::truncate() {
   const wire::Truncate& request = std::get<wire::Truncate>(queue_.head().body);
-  ISTHMUS_TRY(cache_->truncate(static_cast<int32_t>(request.length)));
+  // The soft prompt goes with the first token, and comes back with the next first one.
+  const int32_t kept = request.length == 0 ? 0 : prompt_rows();
+  ISTHMUS_TRY(cache_->truncate(kept + static_cast<int32_t>(request.length)));
   std::erase_if(sampled_, [&](const auto& entry) {
     return entry.first > static_cast<int64_t>(request.length);
   });

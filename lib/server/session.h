@@ -1,6 +1,7 @@
 // One conversation: its cache, its codecs, the step that is being computed.
 #pragma once
 
+#include <isthmus/artefact/artefact.h>
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/clock.h>
 #include <isthmus/core/error.h>
@@ -11,6 +12,7 @@
 #include <isthmus/server/observer.h>
 #include <isthmus/server/options.h>
 #include <isthmus/wire/messages.h>
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -30,18 +32,23 @@ struct SessionOwner {
   uint64_t kv_bytes = 0;
 };
 
+using SharedArtefact = std::shared_ptr<const artefact::Artefact>;
+
 class Session {
  public:
-  /// Makes what `open` asks for, for at most `capacity` tokens. Borrows the engine.
-  /// \returns kInvalidArgument, kUnsupported, kNotFound (a calibration), kOutOfMemory.
+  /// Makes what `open` asks for, for at most `capacity` tokens beside the soft prompt of
+  /// `artefact`, which is the one of its codec or null. Borrows the engine.
+  /// \returns kInvalidArgument, kUnsupported, kNotFound (a calibration or an artefact),
+  /// kModelMismatch, kOutOfMemory.
   [[nodiscard]] static Result<std::unique_ptr<Session>> make(engine::Engine& engine,
                                                              const ServerOptions& options,
                                                              const wire::Open& open,
+                                                             SharedArtefact artefact,
                                                              int32_t capacity, SessionOwner owner);
 
   [[nodiscard]] const wire::Open& open() const { return open_; }
   [[nodiscard]] const SessionOwner& owner() const { return owner_; }
-  [[nodiscard]] int32_t capacity() const { return cache_->capacity(); }
+  [[nodiscard]] int32_t capacity() const { return cache_->capacity() - prompt_rows(); }
   [[nodiscard]] StepQueue& queue() { return queue_; }
   [[nodiscard]] const StepQueue& queue() const { return queue_; }
 
@@ -49,6 +56,11 @@ class Session {
   /// \returns kTooLarge, kOutOfOrder, kContextFull, kCorrupt, kInvalidArgument.
   [[nodiscard]] Status check(const wire::Step& step, size_t payload_bytes) const;
   [[nodiscard]] Status check(const wire::Truncate& truncate) const;
+
+  /// Rows that the engine computes for a step: the session's first ones follow its soft prompt.
+  [[nodiscard]] int32_t computed_rows(const wire::Step& step) const {
+    return static_cast<int32_t>(step.token_count) + (step.position == 0 ? prompt_rows() : 0);
+  }
 
   // The step at the head of the queue, from `begin` to `finish` or `roll_back`.
 
@@ -82,7 +94,13 @@ class Session {
   };
 
   Session(engine::Engine& engine, const ServerOptions& options, const wire::Open& open,
-          SessionOwner owner);
+          SharedArtefact artefact, SessionOwner owner);
+  // The soft prompt stands in the cache whenever a token does, so the device's positions are the
+  // cache's less its rows.
+  [[nodiscard]] int32_t prompt_rows() const {
+    return artefact_ == nullptr ? 0 : static_cast<int32_t>(artefact_->soft_prompt().rows());
+  }
+  [[nodiscard]] int32_t length() const { return std::max(0, cache_->length() - prompt_rows()); }
   /// Tokens that the cache holds once everything in the queue has been carried out.
   [[nodiscard]] uint32_t planned_length() const;
   [[nodiscard]] bool needs_all_rows() const;
@@ -95,6 +113,7 @@ class Session {
   engine::Engine& engine_;
   int32_t max_step_tokens_;
   wire::Open open_;
+  SharedArtefact artefact_;  // null: the codec projects nothing
   SessionOwner owner_;
   SystemRandom random_;
   std::unique_ptr<codec::BoundaryCodec> codec_up_;

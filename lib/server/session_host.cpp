@@ -55,7 +55,7 @@ Status check_open(const wire::Open& open, const engine::Engine& engine,
   return {};
 }
 
-uint64_t kv_bytes(const engine::Engine& engine, const wire::Open& open, int32_t capacity) {
+uint64_t kv_bytes(const engine::Engine& engine, const wire::Open& open, int64_t capacity) {
   return engine.info().kv_bytes_per_token_and_layer * uint64_t{open.tail - open.cut} *
          static_cast<uint64_t>(capacity);
 }
@@ -208,19 +208,22 @@ SessionHost::Handler::Outcome SessionHost::Handler::operator()(const wire::Open&
   if (host_.draining_) return tl::unexpected<Error>(draining());
   ISTHMUS_TRY(check_open(open, host_.engine_, host_.fingerprint_));
 
-  const auto capacity =
-      static_cast<int32_t>(std::min({int64_t{open.max_tokens}, int64_t{host_.options_.max_tokens},
-                                     int64_t{host_.engine_.config().context_length}}));
+  ISTHMUS_ASSIGN(const codec::CodecSpec codec, codec::CodecSpec::parse(open.codec_up));
+  const SharedArtefact artefact = artefact::find(codec, host_.options_.artefacts);
+  const int64_t prompt = artefact == nullptr ? 0 : artefact->soft_prompt().rows();
+  const int64_t context = std::max<int64_t>(1, host_.engine_.config().context_length - prompt);
+  const auto capacity = static_cast<int32_t>(
+      std::min({int64_t{open.max_tokens}, int64_t{host_.options_.max_tokens}, context}));
   SessionOwner owner{.key = key,
                      .client = host_.client_id(key),
                      .lane = host_.next_lane_++,
-                     .kv_bytes = kv_bytes(host_.engine_, open, capacity)};
+                     .kv_bytes = kv_bytes(host_.engine_, open, capacity + prompt)};
   if (Status room = host_.admission_.admit_session(owner.client, owner.kv_bytes); !room) {
     if (!host_.options_.wait_when_full) return propagate(std::move(room));
     return come_back(0, kRetryOpenAfter, room.error().message);
   }
   // From here on the session's place must be given back if it cannot be made.
-  auto made = Session::make(host_.engine_, host_.options_, open, capacity, owner);
+  auto made = Session::make(host_.engine_, host_.options_, open, artefact, capacity, owner);
   if (!made) {
     host_.admission_.release_session(owner.client, owner.kv_bytes);
     return propagate(std::move(made));

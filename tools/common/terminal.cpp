@@ -39,10 +39,21 @@ void ProgressBar::update(double fraction) {
   constexpr int kWidth = 30;
   const int percent = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * 100);
   if (!visible_ || percent == drawn_percent_) return;
+  if (drawn_percent_ < 0) {
+    first_time_ = clock_.now();
+    first_fraction_ = fraction;
+  }
   drawn_percent_ = percent;
   const auto filled = static_cast<size_t>(percent * kWidth / 100);
   const std::string bar = std::string(filled, '#') + std::string(kWidth - filled, ' ');
-  std::fprintf(stderr, "\r%s [%s] %d %%", label_.c_str(), bar.c_str(), percent);
+  std::fprintf(stderr, "\r\033[K%s [%s] %d %%", label_.c_str(), bar.c_str(), percent);
+  const double elapsed_s = seconds_between(first_time_, clock_.now());
+  constexpr double kLong = 5;  // shorter, a bar says enough
+  if (elapsed_s > kLong && fraction > first_fraction_ && fraction < 1) {
+    const double left_s = elapsed_s * (1 - fraction) / (fraction - first_fraction_);
+    std::fprintf(stderr, left_s < 120 ? ", about %.0f s left" : ", about %.0f min left",
+                 left_s < 120 ? left_s : left_s / 60);
+  }
   std::fflush(stderr);
 }
 

@@ -2,6 +2,7 @@
 // watching.
 #pragma once
 
+#include <isthmus/core/clock.h>
 #include <isthmus/core/error.h>
 
 #include <cstdio>
@@ -27,8 +28,8 @@ int report(std::string_view tool, const Error& error);
 
 [[nodiscard]] bool is_terminal(std::FILE* stream);
 
-/// Draws "<label> [#####     ] 50 %" on stderr while something loads, and wipes it at the end.
-/// Silent without a terminal.
+/// Draws "<label> [#####     ] 50 %, about 40 s left" on stderr while something goes on, and wipes
+/// it at the end. Silent without a terminal.
 class ProgressBar {
  public:
   explicit ProgressBar(std::string label);
@@ -41,6 +42,9 @@ class ProgressBar {
   std::string label_;
   bool visible_;
   int drawn_percent_ = -1;
+  SteadyClock clock_;
+  Clock::TimePoint first_time_;  ///< of the first update, from which the rest is estimated
+  double first_fraction_ = 0;
 };
 
 }  // namespace isthmus::tools

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
 #include "common/text_file.h"
@@ -78,8 +79,10 @@ void declare(CLI::App& app, ChatFlags& flags) {
   declare_threads(app, flags.threads);
   declare_precision(app, flags.engine);
   declare_storage(app, flags.engine, "--front-bits");
-  app.add_option("--codec", flags.codec,
-                 "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans")
+  app.add_option(
+         "--codec", flags.codec,
+         "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans; with "
+         "--artefact what it was trained with, and at its cut, unless told otherwise")
       ->check(spec_is_valid)
       ->capture_default_str();
   app.add_option(
@@ -92,6 +95,7 @@ void declare(CLI::App& app, ChatFlags& flags) {
       ->check(spec_is_valid)
       ->capture_default_str();
   declare_calibrations(app, flags.calibrations);
+  declare_artefacts(app, flags.artefacts);
   app.add_option("--budget", flags.budget,
                  "epsilon that a mechanism may spend on this conversation; no limit when absent");
   app.add_option("--period-budget", flags.period_budget,
@@ -154,7 +158,7 @@ void check(const ChatFlags& flags) {
     if (!address) throw CLI::ValidationError(address.error().message);
   }
   const bool noised = codec::CodecSpec::parse(flags.codec)->mechanism() != nullptr;
-  if (!noised && (flags.budget || flags.period_budget))
+  if (!noised && flags.artefacts.empty() && (flags.budget || flags.period_budget))
     throw CLI::ValidationError("a budget needs a mechanism in --codec");
 }
 
@@ -179,7 +183,12 @@ Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
       return fail(ErrorCode::kInvalidArgument,
                   "chat: the plan splits the model: --server is needed");
   } else if (!flags.local && !options.cut) {
-    ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
+    ISTHMUS_ASSIGN(const artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
+    if (artefacts.empty()) {
+      ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
+    } else {
+      options.cut = artefacts.front()->origin().cut;
+    }
   }
   if (flags.raw) {
     options.chat_format = text::ChatFormat::kRaw;
@@ -198,8 +207,11 @@ Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
   options.fallback_servers.assign(flags.servers.begin() + 1, flags.servers.end());
   options.allow_plaintext = flags.insecure;
   options.request_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
+  ISTHMUS_ASSIGN(options.artefacts, load_artefacts(flags.artefacts));
   if (flags.plan.file.empty()) {
     ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
+    const bool is_default = options.codec == edge::default_codec();
+    if (is_default && !options.artefacts.empty()) options.codec = options.artefacts[0]->codec();
   }
   if (!flags.codec_down.empty()) {
     ISTHMUS_ASSIGN(options.codec_down, codec::CodecSpec::parse(flags.codec_down));

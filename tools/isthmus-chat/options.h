@@ -34,6 +34,7 @@ struct ChatFlags {
   std::string codec_down;  // empty: as codec, or f16
   std::string codec_clean = edge::default_codec().to_string();
   std::vector<std::filesystem::path> calibrations;
+  std::vector<std::filesystem::path> artefacts;
   std::optional<double> budget;         // epsilon of the conversation
   std::optional<double> period_budget;  // of 30 days
   double delta = 1e-5;

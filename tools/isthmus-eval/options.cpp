@@ -6,6 +6,7 @@
 
 #include "specs.h"
 
+#include "common/artefact_flags.h"
 #include "common/command_line.h"
 
 namespace isthmus::tools {
@@ -19,12 +20,15 @@ std::string check_spec(const std::string& pattern) {
 }
 
 void declare_specs(CLI::App& app, EvalFlags& flags, CLI::Option* whole) {
-  app.add_option("--specs", flags.specs,
-                 "codecs to evaluate, separated by semicolons; may be repeated; klt:* and "
-                 "reorder:* name the calibration made at the cut; a standard list when absent")
+  app.add_option(
+         "--specs", flags.specs,
+         "codecs to evaluate, separated by semicolons; may be repeated; klt:* and "
+         "reorder:* name the calibration made at the cut; when absent what the artefacts were "
+         "trained with, or a standard list")
       ->delimiter(';')
       ->check(check_spec)
       ->excludes(whole);
+  declare_artefacts(app, flags.artefacts);
   app.add_option("--svg", flags.svg, "file to draw rate against quality in")->excludes(whole);
   auto* text = app.add_option("--calibration-text", flags.calibration_text,
                               "UTF-8 text to make calibrations from; not the one evaluated")

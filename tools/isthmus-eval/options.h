@@ -25,6 +25,7 @@ struct EvalFlags {
   std::filesystem::path svg;
   std::filesystem::path calibration_text;
   size_t calibration_tokens = 16'384;
+  std::vector<std::filesystem::path> artefacts;
 
   bool whole = false;  // engine settings instead of specs: every combination
   std::vector<int32_t> front_bits = {8};

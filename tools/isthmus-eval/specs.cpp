@@ -11,6 +11,7 @@
 #include <memory>
 #include <utility>
 
+#include "common/artefact_flags.h"
 #include "common/engine_flags.h"
 #include "common/terminal.h"
 
@@ -41,8 +42,13 @@ class ThreadTime final : public Clock {
   }
 };
 
-std::vector<std::string> patterns_of(const EvalFlags& flags) {
+std::vector<std::string> patterns_of(const EvalFlags& flags, const artefact::Artefacts& artefacts) {
   if (!flags.specs.empty()) return flags.specs;
+  if (!artefacts.empty()) {
+    std::vector<std::string> patterns;
+    for (const auto& artefact : artefacts) patterns.push_back(artefact->codec().to_string());
+    return patterns;
+  }
   std::vector<std::string> patterns(std::begin(kStandard), std::end(kStandard));
   if (!flags.calibration_text.empty()) {
     patterns.insert(patterns.end(), std::begin(kStandardCalibrated), std::end(kStandardCalibrated));
@@ -53,11 +59,16 @@ std::vector<std::string> patterns_of(const EvalFlags& flags) {
 /// Evaluates cut after cut with one engine.
 class Run {
  public:
-  Run(const Subject& subject, const EvalFlags& flags, engine::Engine& engine, ThreadPool& pool)
-      : subject_(subject), flags_(flags), engine_(engine), pool_(pool) {}
+  Run(const Subject& subject, const EvalFlags& flags, artefact::Artefacts artefacts,
+      engine::Engine& engine, ThreadPool& pool)
+      : subject_(subject),
+        flags_(flags),
+        artefacts_(std::move(artefacts)),
+        engine_(engine),
+        pool_(pool) {}
 
   Result<SpecResults> all_cuts() {
-    SpecResults results{.patterns = patterns_of(flags_), .cuts = subject_.cuts};
+    SpecResults results{.patterns = patterns_of(flags_, artefacts_), .cuts = subject_.cuts};
     for (size_t i = 0; i < subject_.cuts.size(); ++i) {
       const auto progress = [&](double fraction) {
         bar_.update((static_cast<double>(i) + fraction) /
@@ -75,18 +86,26 @@ class Run {
     const audit::SplitModel model{&engine_, &engine_, cut};
     ISTHMUS_ASSIGN(const auto calibration, calibration_of(model));
     std::vector<codec::BoundaryCodec> codecs;
+    std::vector<MatrixView<const float>> soft_prompts;
     for (const std::string& pattern : patterns) {
       const uint64_t hash = calibration ? calibration->hash() : 0;
       ISTHMUS_ASSIGN(const auto spec, codec::CodecSpec::parse(with_calibration(pattern, hash)));
+      const auto artefact = artefact::find(spec, artefacts_);
+      if (artefact != nullptr) ISTHMUS_TRY(artefact->check(engine_.config(), cut));
       ISTHMUS_ASSIGN(auto codec, codec::BoundaryCodec::make(
                                      spec, static_cast<size_t>(engine_.config().hidden_size),
-                                     {.calibration = calibration, .random = &random_}));
+                                     {.calibration = calibration,
+                                      .projection = artefact::projection_of(artefact),
+                                      .random = &random_}));
       codecs.push_back(std::move(codec));
+      soft_prompts.push_back(artefact == nullptr ? MatrixView<const float>()
+                                                 : artefact->soft_prompt());
     }
     std::vector<const codec::BoundaryCodec*> borrowed;
     for (const codec::BoundaryCodec& codec : codecs) borrowed.push_back(&codec);
-    ISTHMUS_ASSIGN(auto evaluations, audit::evaluate_codecs(model, subject_.text, borrowed,
-                                                            {&pool_, &time_, progress}));
+    ISTHMUS_ASSIGN(auto evaluations,
+                   audit::evaluate_codecs(model, subject_.text, borrowed,
+                                          {&pool_, &time_, progress}, soft_prompts));
     std::vector<SpecResult> results;
     for (size_t i = 0; i < codecs.size(); ++i) {
       const audit::Quality quality = audit::summarize(evaluations[i].log);
@@ -109,6 +128,7 @@ class Run {
 
   const Subject& subject_;
   const EvalFlags& flags_;
+  artefact::Artefacts artefacts_;
   engine::Engine& engine_;
   ThreadPool& pool_;
   ThreadTime time_;
@@ -146,7 +166,8 @@ Result<SpecResults> evaluate_specs(const Subject& subject, const EvalFlags& flag
       EngineFlags{.precision = flags.precisions.front()}.options();
   ISTHMUS_ASSIGN(const auto engine,
                  load_layers(subject, {0, subject.layer_count()}, pool, options));
-  return Run(subject, flags, *engine, pool).all_cuts();
+  ISTHMUS_ASSIGN(artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
+  return Run(subject, flags, std::move(artefacts), *engine, pool).all_cuts();
 }
 
 }  // namespace isthmus::tools

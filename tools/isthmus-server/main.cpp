@@ -17,6 +17,7 @@
 #include <csignal>
 #include <optional>
 
+#include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
 #include "common/terminal.h"
@@ -92,6 +93,7 @@ constexpr std::chrono::seconds kStuckAfter{30};
 Result<server::ServerOptions> server_options(const ServerFlags& flags) {
   server::ServerOptions options = flags.limits;
   ISTHMUS_ASSIGN(options.calibrations, load_calibrations(flags.calibrations));
+  ISTHMUS_ASSIGN(options.artefacts, load_artefacts(flags.artefacts));
   if (flags.profile.empty()) return options;
   ISTHMUS_ASSIGN(options.profile, read_text(flags.profile));
   ISTHMUS_TRY(planner::parse_machine(options.profile, flags.profile.string()));

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
 #include "common/text_file.h"
@@ -67,6 +68,7 @@ void declare(CLI::App& app, ServerFlags& flags) {
   declare_threads(app, flags.threads);
   declare_limits(app, flags);
   declare_calibrations(app, flags.calibrations);
+  declare_artefacts(app, flags.artefacts);
   app.add_option("--profile", flags.profile,
                  "what isthmus-plan profile measured of this machine, for clients that plan");
   app.add_option("--home", flags.home,

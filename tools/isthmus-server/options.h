@@ -33,6 +33,7 @@ struct ServerFlags {
   int64_t drain_timeout_s = 30;
   uint32_t kv_memory_mb = 4000;
   std::vector<std::filesystem::path> calibrations;
+  std::vector<std::filesystem::path> artefacts;
   server::ServerOptions limits;
 };
 

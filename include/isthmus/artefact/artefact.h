@@ -79,6 +79,8 @@ class Artefact {
   [[nodiscard]] MatrixView<const float> decoder() const;
   /// [m, D]; empty when there is none, and in the device's part.
   [[nodiscard]] MatrixView<const float> soft_prompt() const;
+  /// Whether the server puts one in front of a session; either half knows.
+  [[nodiscard]] bool has_soft_prompt() const;
   /// The whole codec: `origin().codec` behind this projection.
   [[nodiscard]] codec::CodecSpec codec() const;
 
@@ -103,5 +105,16 @@ class Artefact {
   std::map<std::string, std::shared_ptr<const Matrix>> matrices_;  // by name; half precision
   std::shared_ptr<const codec::Projection> projection_;
 };
+
+/// Those that a side has; either its half or all of them.
+using Artefacts = std::vector<std::shared_ptr<const Artefact>>;
+
+/// The one that the spec names; null when it names none or it is not there.
+[[nodiscard]] std::shared_ptr<const Artefact> find(const codec::CodecSpec& spec,
+                                                   const Artefacts& artefacts);
+
+/// Its projection, or null without one.
+[[nodiscard]] std::shared_ptr<const codec::Projection> projection_of(
+    const std::shared_ptr<const Artefact>& artefact);
 
 }  // namespace isthmus::artefact

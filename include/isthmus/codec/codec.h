@@ -28,10 +28,6 @@ struct CodecResources {
 [[nodiscard]] std::shared_ptr<const Calibration> find_calibration(
     const CodecSpec& spec, std::span<const std::shared_ptr<const Calibration>> calibrations);
 
-/// The one of `projections` that the spec names; null when it names none or it is not there.
-[[nodiscard]] std::shared_ptr<const Projection> find_projection(
-    const CodecSpec& spec, std::span<const std::shared_ptr<const Projection>> projections);
-
 /// One spec made ready for rows of one width: tables, signs, matrices. Immutable, so it is safe to
 /// use from several threads as far as `resources.random` is.
 ///

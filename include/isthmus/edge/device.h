@@ -9,6 +9,7 @@
 // codec, every row that goes up is noised here and charged to a ledger before it is sent.
 #pragma once
 
+#include <isthmus/artefact/artefact.h>
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/error.h>
 #include <isthmus/edge/verify.h>
@@ -84,6 +85,9 @@ struct SessionOptions {
   std::shared_ptr<privacy::Ledger> ledger;
   /// Those that the codecs name; the server must have them too.
   std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
+  /// The same for projections; the device needs its half alone. One with a soft prompt leaves no
+  /// layers for a tail: their caches would lack it.
+  artefact::Artefacts artefacts;
   std::chrono::milliseconds connect_timeout{5'000};
   std::chrono::milliseconds request_timeout{
       60'000};  ///< for one step, waiting and repetitions included

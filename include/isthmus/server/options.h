@@ -1,6 +1,7 @@
 // What a server allows, and what it tells its operator.
 #pragma once
 
+#include <isthmus/artefact/artefact.h>
 #include <isthmus/codec/calibration.h>
 #include <isthmus/core/error.h>
 #include <isthmus/scheduler/admission.h>
@@ -28,6 +29,9 @@ struct ServerOptions {
   std::chrono::seconds drain_timeout{30};  ///< for finishing what is queued when told to stop
   /// Those that clients' codecs may name.
   std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
+  /// The same for projections. A soft prompt that comes with one takes room beside a session's
+  /// tokens.
+  artefact::Artefacts artefacts;
   /// What was measured of this machine, as JSON, for clients that plan; may be empty.
   std::string profile;
 

@@ -75,6 +75,12 @@ TEST_CASE("an artefact is read as it was written", "[artefact]") {
   CHECK(read.serialize() == made.serialize());
   CHECK(read.codec().to_string().starts_with("proj:4:"));
   CHECK(read.codec().project->artefact == read.id());
+  CHECK(read.has_soft_prompt() == (prompt_rows > 0));
+  const Artefacts artefacts = {std::make_shared<const Artefact>(sample(2)),
+                               std::make_shared<const Artefact>(made)};
+  CHECK(find(read.codec(), artefacts) == artefacts[1]);
+  CHECK(find(origin().codec, artefacts) == nullptr);
+  CHECK(find(sample(5).codec(), artefacts) == nullptr);
 }
 
 TEST_CASE("each half holds its own part under the whole's name", "[artefact]") {
@@ -86,6 +92,7 @@ TEST_CASE("each half holds its own part under the whole's name", "[artefact]") {
   CHECK(device.projection()->has_encoder());
   CHECK_FALSE(device.projection()->has_decoder());
   CHECK(device.soft_prompt().empty());
+  CHECK(device.has_soft_prompt());
   CHECK_FALSE(server.projection()->has_encoder());
   CHECK(equal(server.decoder(), whole.decoder()));
   CHECK(equal(server.soft_prompt(), whole.soft_prompt()));

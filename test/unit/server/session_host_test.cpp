@@ -61,6 +61,144 @@ TEST_CASE("what the server cannot serve is refused by code", "[server]") {
   CHECK(f.host.session_count() == 0);
 }
 
+/// An artefact for the fixture's model and cut: any projection to half the numbers.
+std::shared_ptr<const artefact::Artefact> some_artefact(Fixture& f, size_t prompt_rows) {
+  const auto width = static_cast<size_t>(f.config().hidden_size);
+  const Matrix numbers = f.boundary(0, width);
+  Matrix encoder(width / 2, width);
+  Matrix decoder(width, width / 2);
+  std::copy_n(numbers.data(), encoder.rows() * width, encoder.data());
+  std::copy_n(numbers.data() + width, width * decoder.cols(), decoder.data());
+  Matrix prompt(prompt_rows, width);
+  for (size_t i = 0; i < prompt_rows * width; ++i) prompt.data()[i] = numbers.data()[i] / 2;
+  return std::make_shared<const artefact::Artefact>(
+      value_of(artefact::Artefact::make({.model = artefact::model_name(f.config()),
+                                         .fingerprint = "",
+                                         .cut = kCut,
+                                         .codec = value_of(codec::CodecSpec::parse("f32")),
+                                         .data = "",
+                                         .command = ""},
+                                        encoder, decoder, prompt)));
+}
+
+/// What a server makes of an artefact's rows, and beside it the same by hand: soft prompt and
+/// decoded rows in one pass over the layers behind the cut.
+struct SoftPromptRun {
+  explicit SoftPromptRun(size_t prompt_rows)
+      : artefact(some_artefact(maker, prompt_rows)), f(with(artefact)) {}
+
+  static ServerOptions with(std::shared_ptr<const artefact::Artefact> artefact) {
+    ServerOptions options = small_limits();
+    options.artefacts = {std::move(artefact)};
+    return options;
+  }
+
+  [[nodiscard]] codec::BoundaryCodec codec() const {
+    return value_of(codec::BoundaryCodec::make(artefact->codec(),
+                                               static_cast<size_t>(maker.config().hidden_size),
+                                               {.projection = artefact->projection()}));
+  }
+  [[nodiscard]] wire::Open open_message() {
+    wire::Open open = f.open_message();
+    open.codec_up = artefact->codec().to_string();
+    open.reply_mode = wire::ReplyMode::kToken;
+    return open;
+  }
+  [[nodiscard]] std::vector<std::byte> payload(size_t first, size_t count) {
+    return value_of(codec().encode(maker.boundary(first, count).view()));
+  }
+  /// The likeliest token behind the first `count` tokens.
+  [[nodiscard]] int32_t expected(size_t count) {
+    const MatrixView<const float> prompt = artefact->soft_prompt();
+    Matrix rows(prompt.rows() + count, static_cast<size_t>(maker.config().hidden_size));
+    std::ranges::copy(prompt.values(), rows.data());
+    value_of(codec().decode_into(payload(0, count), rows.view().middle_rows(prompt.rows(), count)));
+    const auto cache = value_of(maker.engine().make_cache({kCut, maker.config().layer_count}, 64));
+    const engine::Slice slice{.cache = cache.get(),
+                              .hidden = std::as_const(rows).view(),
+                              .output = engine::Output::kLogits,
+                              .rows = engine::Rows::kLast};
+    const Matrix logits = std::move(value_of(maker.engine().forward({&slice, 1})).front());
+    return value_of(engine::sample(logits.row(0), {}, {}, static_cast<int32_t>(count)));
+  }
+
+  Fixture maker;
+  std::shared_ptr<const artefact::Artefact> artefact;
+  Fixture f;
+};
+
+TEST_CASE("a soft prompt stands in front of a session's tokens", "[server][artefact]") {
+  const size_t prompt_rows = GENERATE(0, 1, 5);
+  CAPTURE(prompt_rows);
+  SoftPromptRun run(prompt_rows);
+  Fixture& f = run.f;
+  const auto opened = f.expect<wire::Opened>(f.ask(run.open_message()));
+  CHECK(opened.max_tokens == 8);  // the soft prompt's rows come on top
+  const uint64_t session = opened.session;
+  uint64_t sequence = 0;
+  const auto ask = [&](uint32_t first, uint32_t count) {
+    return f.expect<wire::StepResult>(
+        f.ask(step(session, ++sequence, first, count), run.payload(first, count)));
+  };
+  const auto truncate = [&](uint32_t length) {
+    f.expect<wire::Truncated>(
+        f.ask(wire::Truncate{.session = session, .sequence = ++sequence, .length = length}));
+  };
+  wire::StepResult result = ask(0, 3);
+  CHECK(result.length == 3);
+  CHECK(result.token == run.expected(3));
+  CHECK(ask(3, 1).token == run.expected(4));
+  CHECK(ask(4, 4).token == run.expected(8));  // the last of the room that was granted
+  CHECK(f.failure(f.ask(step(session, sequence + 1, 8, 1), run.payload(8, 1))) ==
+        ErrorCode::kContextFull);
+  truncate(2);
+  CHECK(ask(2, 2).token == run.expected(4));
+  truncate(0);
+  result = ask(0, 4);
+  CHECK(result.length == 4);
+  CHECK(result.token == run.expected(4));
+}
+
+TEST_CASE("a first step that fails takes its soft prompt back", "[server][artefact]") {
+  SoftPromptRun run(3);
+  Fixture& f = run.f;
+  const uint64_t session = f.expect<wire::Opened>(f.ask(run.open_message())).session;
+  auto broken = run.payload(0, 2);
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::memcpy(broken.data(), &infinity, sizeof infinity);
+  CHECK(f.failure(f.ask(step(session, 1, 0, 2), broken)) == ErrorCode::kNotFinite);
+  const auto result = f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 2), run.payload(0, 2)));
+  CHECK(result.length == 2);
+  CHECK(result.token == run.expected(2));
+}
+
+TEST_CASE("an artefact that a server cannot use is refused by code", "[server][artefact]") {
+  SoftPromptRun run(2);
+  wire::Open open = run.open_message();
+  SECTION("it is not here") {
+    Fixture other;
+    wire::Open elsewhere = other.open_message();
+    elsewhere.codec_up = open.codec_up;
+    CHECK(other.failure(other.ask(elsewhere)) == ErrorCode::kNotFound);
+    return;
+  }
+  SECTION("it is for another cut") {
+    open.cut = kCut + 1;
+    CHECK(run.f.failure(run.f.ask(open)) == ErrorCode::kModelMismatch);
+  }
+  SECTION("the device has layers behind the soft prompt") {
+    open.tail -= 1;
+    open.reply_mode = wire::ReplyMode::kHidden;
+    CHECK(run.f.failure(run.f.ask(open)) == ErrorCode::kUnsupported);
+  }
+  SECTION("a head on the device alone is no trouble") {
+    open.reply_mode = wire::ReplyMode::kHidden;
+    run.f.expect<wire::Opened>(run.f.ask(open));
+    return;
+  }
+  CHECK(run.f.host.session_count() == 0);
+}
+
 TEST_CASE("a session may name a calibration that the server has", "[server][codec]") {
   Fixture maker;
   const Matrix rows = maker.boundary(0, 40);
