@@ -1,0 +1,40 @@
+// isthmus-train: trains what a cut needs to send less, or to bear noise: a projection and a soft
+// prompt.
+#include "common/command_line.h"
+#include "common/terminal.h"
+#include "options.h"
+#include "run.h"
+
+namespace isthmus::tools {
+namespace {
+
+constexpr const char* kTool = "isthmus-train";
+
+constexpr const char* kFooter =
+    "Everything in an artefact can be read by everyone who has the file: use public text. The "
+    "device needs its encoder,\n"
+    "the server the rest; either takes the whole file.";
+
+Status run(const TrainFlags& flags) {
+  ISTHMUS_ASSIGN(const TrainReport report, train_as(flags));
+  std::printf("%s\n", report.codec.c_str());
+  return check_output();
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains a projection and a soft prompt for a cut of a model.", kTool);
+  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
+  app.footer(kFooter);
+  TrainFlags flags;
+  for (int i = 0; i < argc; ++i) flags.command += (i > 0 ? " " : "") + std::string(argv[i]);
+  declare(app, flags);
+  return run_tool(
+      app, argc, argv, [&] { check(flags); }, [&] { return run(flags); });
+}
+
+}  // namespace
+}  // namespace isthmus::tools
+
+int main(int argc, char** argv) {
+  return isthmus::tools::main(argc, argv);
+}

@@ -1,0 +1,68 @@
+#include "report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "common/chart.h"
+#include "common/format.h"
+
+namespace isthmus::tools {
+
+using nlohmann::json;
+
+std::string to_line(const TrainReport& report) {
+  const TrainReport::Validation& last = report.validations.back();
+  return format("%8lld tokens  held-out perplexity %9.2f%s  %7.0f s\n",
+                static_cast<long long>(last.steps * report.tokens_per_step), std::exp(last.loss),
+                last.best ? "  best" : "      ", last.seconds);
+}
+
+std::string to_json(const TrainReport& report) {
+  json steps = json::array();
+  for (const auto& [step, seconds] : report.steps) {
+    steps.push_back({{"step", step.step},
+                     {"loss", step.loss},
+                     {"gradient_norm", step.gradient_norm},
+                     {"seconds", seconds}});
+  }
+  json validations = json::array();
+  for (const TrainReport::Validation& v : report.validations) {
+    validations.push_back({{"step", v.steps},
+                           {"loss", v.loss},
+                           {"perplexity", std::exp(v.loss)},
+                           {"best", v.best},
+                           {"seconds", v.seconds}});
+  }
+  return json{{"command", report.command},
+              {"codec", report.codec},
+              {"data", report.data_hash},
+              {"tokens_per_step", report.tokens_per_step},
+              {"steps", steps},
+              {"validations", validations},
+              {"peak_memory_mb", report.peak_memory_mb}}
+             .dump(1) +
+         "\n";
+}
+
+std::string to_chart(const TrainReport& report) {
+  Chart chart{.title = "Perplexity while training",
+              .x_label = "tokens trained on",
+              .y_label = "perplexity of the next token",
+              .floor = 1,
+              .series = {"training, each step", "held out"}};
+  const auto add = [&](int64_t steps, double loss, size_t series, bool large) {
+    // A logarithmic axis has no 0: the measurement before the first step is drawn at the first.
+    const auto tokens = static_cast<double>(std::max<int64_t>(1, steps) * report.tokens_per_step);
+    chart.points.push_back({.x = tokens,
+                            .y = std::exp(loss),
+                            .series = series,
+                            .number = large ? format("%.0f", std::exp(loss)) : ""});
+  };
+  for (const auto& [step, seconds] : report.steps) add(step.step, step.loss, 0, false);
+  for (const TrainReport::Validation& v : report.validations) add(v.steps, v.loss, 1, true);
+  chart.notes = {report.codec};
+  return to_svg(chart);
+}
+
+}  // namespace isthmus::tools

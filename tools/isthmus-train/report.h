@@ -1,0 +1,37 @@
+// What isthmus-train tells: lines while it trains, a JSON log, a chart.
+#pragma once
+
+#include <isthmus/train/trainer.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace isthmus::tools {
+
+struct TrainReport {
+  std::string command;
+  std::string codec;  ///< of the whole artefact
+  std::string data_hash;
+  int64_t tokens_per_step = 0;
+  struct Step {
+    train::StepReport step;
+    double seconds = 0;  ///< since the run, or its going on, began
+  };
+  std::vector<Step> steps;
+  struct Validation {
+    int64_t steps = 0;
+    double loss = 0;  ///< nats
+    bool best = false;
+    double seconds = 0;
+  };
+  std::vector<Validation> validations;
+  double peak_memory_mb = 0;
+};
+
+/// One measurement as a line.
+[[nodiscard]] std::string to_line(const TrainReport& report);
+[[nodiscard]] std::string to_json(const TrainReport& report);
+[[nodiscard]] std::string to_chart(const TrainReport& report);
+
+}  // namespace isthmus::tools

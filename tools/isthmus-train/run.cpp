@@ -1,0 +1,227 @@
+#include "run.h"
+
+#include <isthmus/artefact/artefact.h>
+#include <isthmus/core/clock.h>
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/model/fingerprint.h>
+#include <isthmus/model/model_file.h>
+#include <isthmus/text/tokenizer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "common/terminal.h"
+#include "common/text_file.h"
+#include "specs.h"
+
+namespace isthmus::tools {
+namespace {
+
+/// The files that a path stands for, in the order of their names.
+std::vector<std::filesystem::path> files_of(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return {path};
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path))
+    if (entry.is_regular_file() && entry.path().extension() == ".txt")
+      files.push_back(entry.path());
+  std::ranges::sort(files);
+  return files;
+}
+
+Result<std::vector<int32_t>> read_tokens(const TrainFlags& flags,
+                                         const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> tokens;
+  for (const std::filesystem::path& path : flags.text) {
+    for (const std::filesystem::path& file : files_of(path)) {
+      ISTHMUS_ASSIGN(const std::string text, read_text(file));
+      const std::vector<int32_t> more = tokenizer.encode(text);
+      tokens.insert(tokens.end(), more.begin(), more.end());
+    }
+  }
+  return tokens;
+}
+
+train::TrainText divide(std::vector<int32_t> tokens, double held_out) {
+  const auto count = static_cast<size_t>(held_out * static_cast<double>(tokens.size()));
+  const auto middle = tokens.end() - static_cast<std::ptrdiff_t>(count);
+  train::TrainText text{.held_out = {middle, tokens.end()}};
+  tokens.erase(middle, tokens.end());
+  text.training = std::move(tokens);
+  return text;
+}
+
+/// The magnitude below which a share of the latents lies.
+double clip_of(MatrixView<const float> rows, const Matrix& encoder, double share) {
+  std::vector<float> sizes;
+  sizes.reserve(rows.rows() * encoder.rows());
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    for (size_t i = 0; i < encoder.rows(); ++i) {
+      double sum = 0;
+      for (size_t j = 0; j < rows.cols(); ++j)
+        sum += double{rows.row(r)[j]} * double{encoder.row(i)[j]};
+      sizes.push_back(static_cast<float>(std::abs(sum)));
+    }
+  }
+  const auto index = static_cast<size_t>(share * static_cast<double>(sizes.size() - 1));
+  std::ranges::nth_element(sizes, sizes.begin() + static_cast<std::ptrdiff_t>(index));
+  return double{sizes[index]};
+}
+
+Matrix copy_of(MatrixView<const float> view) {
+  Matrix matrix(view.rows(), view.cols());
+  std::ranges::copy(view.values(), matrix.data());
+  return matrix;
+}
+
+class Training {
+ public:
+  Training(const TrainFlags& flags, std::shared_ptr<const model::ModelFile> file,
+           text::Tokenizer tokenizer, train::Trainer trainer)
+      : flags_(flags),
+        file_(std::move(file)),
+        tokenizer_(std::move(tokenizer)),
+        trainer_(std::move(trainer)) {}
+
+  Result<TrainReport> run() {
+    ISTHMUS_TRY(start());
+    report_.command = flags_.command;
+    report_.codec = codec_.to_string();
+    report_.data_hash = trainer_.data_hash();
+    report_.tokens_per_step = flags_.options.tokens_per_step();
+    const train::FitEvents events{
+        .on_step = [this](const train::StepReport& step) { note_step(step); },
+        .on_validation = [this](int64_t steps, double loss,
+                                bool best) { return note_validation(steps, loss, best); }};
+    ISTHMUS_TRY(train::fit(trainer_, flags_.fit, events));
+    ISTHMUS_TRY(write_log());
+    return std::move(report_);
+  }
+
+ private:
+  Status start() {
+    ThreadPool pool(static_cast<size_t>(flags_.options.threads));
+    ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*file_, pool));
+    fingerprint_ = fingerprint.to_string();
+    ISTHMUS_ASSIGN(const Matrix rows, start_rows());
+    train::Parts parts;
+    if (!flags_.from.empty()) {
+      ISTHMUS_ASSIGN(parts, parts_of(flags_.from));
+    } else {
+      ISTHMUS_ASSIGN(parts.encoder,
+                     train::principal_components(rows.view(), flags_.dims, flags_.options.seed));
+    }
+    double clip = 0;
+    if (flags_.codec.find('*') != std::string::npos)
+      clip = clip_of(rows.view(), parts.encoder, flags_.clip_quantile);
+    ISTHMUS_ASSIGN(codec_, codec::CodecSpec::parse(with_clip(flags_.codec, clip)));
+    if (flags_.from.empty()) {
+      ISTHMUS_ASSIGN(parts.decoder,
+                     train::fit_decoder(rows.view(), parts.encoder, codec_, flags_.options.seed));
+    }
+    if (flags_.soft_prompt > 0) {
+      ISTHMUS_ASSIGN(parts.soft_prompt, first_soft_prompt());
+    }
+    return trainer_.start_from(parts, codec_);
+  }
+
+  // Of the text and, in front of the first layer, of the whole vocabulary: a prompt may hold words
+  // that the text has not.
+  Result<Matrix> start_rows() {
+    ISTHMUS_ASSIGN(Matrix text, trainer_.boundary_rows(flags_.start_tokens));
+    if (flags_.options.cut > 0) return text;
+    constexpr int32_t kMostWords = 65'536;
+    const int32_t vocabulary = file_->config().vocab_size;
+    const int32_t stride = (vocabulary + kMostWords - 1) / kMostWords;
+    std::vector<int32_t> words;
+    for (int32_t id = 0; id < vocabulary; id += stride) words.push_back(id);
+    ISTHMUS_ASSIGN(const Matrix table, trainer_.boundary_rows(words));
+    Matrix rows(text.rows() + table.rows(), text.cols());
+    std::ranges::copy(text.view().values(), rows.data());
+    std::ranges::copy(table.view().values(), rows.row(text.rows()).data());
+    return rows;
+  }
+
+  Result<train::Parts> parts_of(const std::filesystem::path& path) {
+    ISTHMUS_ASSIGN(const auto artefact, artefact::Artefact::load(path));
+    ISTHMUS_TRY(artefact.check(file_->config(), flags_.options.cut));
+    return train::Parts{copy_of(artefact.encoder()), copy_of(artefact.decoder()),
+                        copy_of(artefact.soft_prompt())};
+  }
+
+  Result<Matrix> first_soft_prompt() {
+    const std::vector<int32_t> words = tokenizer_.encode(flags_.soft_prompt_text);
+    if (words.empty())
+      return fail(ErrorCode::kInvalidArgument, "train: the soft prompt's text has no tokens");
+    std::vector<int32_t> tokens;
+    for (size_t i = 0; i < flags_.soft_prompt; ++i) tokens.push_back(words[i % words.size()]);
+    return trainer_.boundary_rows(tokens);
+  }
+
+  void note_step(const train::StepReport& step) {
+    report_.steps.push_back({step, seconds()});
+    bar_.update(static_cast<double>(step.step) / static_cast<double>(flags_.options.steps));
+  }
+
+  Status note_validation(int64_t steps, double loss, bool best) {
+    report_.validations.push_back({steps, loss, best, seconds()});
+    std::fputs(to_line(report_).c_str(), stdout);
+    std::fflush(stdout);
+    if (best) ISTHMUS_TRY(write_artefact());
+    return write_log();
+  }
+
+  Status write_artefact() {
+    const train::Parts parts = trainer_.parts();
+    ISTHMUS_ASSIGN(const auto artefact,
+                   artefact::Artefact::make({.model = artefact::model_name(file_->config()),
+                                             .fingerprint = fingerprint_,
+                                             .cut = flags_.options.cut,
+                                             .codec = codec_,
+                                             .data = trainer_.data_hash(),
+                                             .command = flags_.command},
+                                            parts.encoder, parts.decoder, parts.soft_prompt));
+    report_.codec = artefact.codec().to_string();
+    ISTHMUS_TRY(artefact.save(flags_.out));
+    if (!flags_.device_part.empty())
+      ISTHMUS_TRY(artefact.save(flags_.device_part, artefact::Half::kDevice));
+    if (flags_.server_part.empty()) return {};
+    return artefact.save(flags_.server_part, artefact::Half::kServer);
+  }
+
+  Status write_log() {
+    report_.peak_memory_mb = peak_resident_mb();
+    if (!flags_.log.empty()) ISTHMUS_TRY(write_text(flags_.log, to_json(report_)));
+    if (flags_.svg.empty()) return {};
+    return write_text(flags_.svg, to_chart(report_));
+  }
+
+  [[nodiscard]] double seconds() const { return seconds_between(start_, clock_.now()); }
+
+  const TrainFlags& flags_;
+  std::shared_ptr<const model::ModelFile> file_;
+  text::Tokenizer tokenizer_;
+  train::Trainer trainer_;
+  std::string fingerprint_;
+  codec::CodecSpec codec_;
+  TrainReport report_;
+  SteadyClock clock_;
+  Clock::TimePoint start_ = clock_.now();
+  ProgressBar bar_{"training"};
+};
+
+}  // namespace
+
+Result<TrainReport> train_as(const TrainFlags& flags) {
+  ISTHMUS_ASSIGN(auto file, model::ModelFile::open(flags.model));
+  ISTHMUS_ASSIGN(text::Tokenizer tokenizer, text::Tokenizer::make(file->tokenizer()));
+  ISTHMUS_ASSIGN(std::vector<int32_t> tokens, read_tokens(flags, tokenizer));
+  ISTHMUS_ASSIGN(
+      train::Trainer trainer,
+      train::Trainer::make(file, divide(std::move(tokens), flags.held_out), flags.options));
+  return Training(flags, file, std::move(tokenizer), std::move(trainer)).run();
+}
+
+}  // namespace isthmus::tools
