@@ -97,8 +97,7 @@ TEST_CASE("what an artefact is not for is refused on both sides", "[integration]
   const Artefact whole = make(device.config(), 2, 12, 0, "int4");
   const InProcessServer bare(model.path());
   SECTION("the server has none of that name") {
-    CHECK_FAILS_WITH(device.open_session(device_with(whole, bare.address())),
-                     ErrorCode::kNotFound);
+    CHECK_FAILS_WITH(device.open_session(device_with(whole, bare.address())), ErrorCode::kNotFound);
   }
   SECTION("the device has none") {
     edge::SessionOptions options = device_with(whole, bare.address());
