@@ -1,0 +1,131 @@
+// isthmus-train as a real process, on a tiny model, and its artefacts in isthmus-eval's hands.
+#include <isthmus/artefact/artefact.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "support/catch.h"
+#include "support/gguf_writer.h"
+#include "support/process.h"
+#include "support/temp_folder.h"
+
+namespace isthmus {
+namespace {
+
+using artefact::Artefact;
+using nlohmann::json;
+using test::Finished;
+using test::value_of;
+
+const std::string kBin = ISTHMUS_BIN_DIR;
+
+struct Fixture {
+  Fixture() {
+    std::ofstream(model, std::ios::binary) << test::tiny_gguf().bytes();
+    std::filesystem::create_directory(texts);
+    for (const char* name : {"a.txt", "b.txt"})
+      std::ofstream(texts / name) << "abbaabababbbaabbababababbabaababbbaaababbabbbabababababb";
+    std::ofstream(texts / "c.bin") << "not text";
+  }
+
+  [[nodiscard]] Finished train(std::vector<std::string> flags) const {
+    flags.insert(flags.begin(),
+                 {kBin + "/isthmus-train", "--model", model.string(), "--text", texts.string(),
+                  "--window", "6", "--batch", "1", "--validation-windows", "1", "--held-out", "0.2",
+                  "--threads", "1", "--start-tokens", "12", "--out", out.string()});
+    return test::run(flags);
+  }
+
+  test::TempFolder folder;
+  std::filesystem::path model = folder.path() / "tiny.gguf";
+  std::filesystem::path texts = folder.path() / "texts";
+  std::filesystem::path out = folder.path() / "out.safetensors";
+};
+
+std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[system][train]") {
+  const Fixture fixture;
+  const auto path = [&](const char* name) { return (fixture.folder.path() / name).string(); };
+  const Finished finished = fixture.train({"--dims",
+                                           "4",
+                                           "--steps",
+                                           "3",
+                                           "--validate-every",
+                                           "1",
+                                           "--train",
+                                           "projection,soft-prompt",
+                                           "--soft-prompt",
+                                           "2",
+                                           "--soft-prompt-text",
+                                           "ab",
+                                           "--device-part",
+                                           path("device"),
+                                           "--server-part",
+                                           path("server"),
+                                           "--log",
+                                           path("log"),
+                                           "--svg",
+                                           path("svg"),
+                                           "--checkpoint",
+                                           path("checkpoint")});
+  CAPTURE(finished.out, finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const Artefact whole = value_of(Artefact::load(fixture.out));
+  CHECK(whole.encoder().rows() == 4);
+  CHECK(whole.soft_prompt().rows() == 2);
+  CHECK(whole.origin().command.find("--soft-prompt-text ab") != std::string::npos);
+  CHECK(whole.origin().codec.mechanism() != nullptr);
+  CHECK(value_of(Artefact::load(path("device"))).id() == whole.id());
+  CHECK(value_of(Artefact::load(path("server"))).id() == whole.id());
+  CHECK(finished.out.find(whole.codec().to_string()) != std::string::npos);
+  const json log = json::parse(contents(path("log")));
+  CHECK(log.at("steps").size() == 3);
+  CHECK(log.at("validations").size() == 4);
+  CHECK(log.at("codec") == whole.codec().to_string());
+  CHECK(log.at("tokens_per_step") == 6);
+  CHECK(contents(path("svg")).starts_with("<svg"));
+
+  const Finished measured =
+      test::run({kBin + "/isthmus-eval", "--model", fixture.model.string(), "--text",
+                 (fixture.texts / "a.txt").string(), "--window", "8", "--tokens", "16", "--cuts",
+                 "0", "--artefact", fixture.out.string(), "--json"});
+  CAPTURE(measured.out, measured.err);
+  REQUIRE(measured.exit_code == 0);
+  CHECK(measured.out.find(whole.codec().to_string()) != std::string::npos);
+
+  // From the artefact, another soft prompt; and the checkpoint is of another run.
+  CHECK(fixture.train({"--from", fixture.out.string(), "--train", "soft-prompt", "--steps", "1"})
+            .exit_code == 0);
+  CHECK(fixture.train({"--dims", "4", "--steps", "3", "--checkpoint", path("checkpoint")})
+            .exit_code == 1);
+}
+
+TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][train]") {
+  const Fixture fixture;
+  const auto wrong = GENERATE(values<std::vector<std::string>>({{"--codec", "int9"},
+                                                                {"--dims", "0"},
+                                                                {"--train", "everything"},
+                                                                {"--train", "soft-prompt"},
+                                                                {"--prefix", "0.5"},
+                                                                {"--window", "1"},
+                                                                {"--loud"}}));
+  CAPTURE(wrong);
+  CHECK(fixture.train(wrong).exit_code == 2);
+  CHECK(fixture.train({"--help"}).exit_code == 0);
+  CHECK(fixture.train({"--version"}).out.starts_with("isthmus-train "));
+  const Finished failed = fixture.train({"--dims", "9"});  // rows have 8 numbers
+  CHECK(failed.exit_code == 1);
+  CHECK(failed.err.starts_with("isthmus-train: error: "));
+  CHECK(std::count(failed.err.begin(), failed.err.end(), '\n') == 1);
+}
+
+}  // namespace
+}  // namespace isthmus
