@@ -82,6 +82,8 @@ Result<FrozenModel> FrozenModel::load(std::shared_ptr<const model::ModelFile> fi
 }
 
 at::Tensor FrozenModel::through(at::Tensor rows, int32_t first, int32_t end, bool recompute) const {
+  // The mask below is square in the length, which is no matter behind the embedding alone.
+  if (first == end) return rows;
   const int64_t batch = rows.size(0);
   const int64_t length = rows.size(1);
   const at::Tensor positions =

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "common/terminal.h"
@@ -54,20 +55,15 @@ train::TrainText divide(std::vector<int32_t> tokens, double held_out) {
 }
 
 /// The magnitude below which a share of the latents lies.
-double clip_of(MatrixView<const float> rows, const Matrix& encoder, double share) {
-  std::vector<float> sizes;
-  sizes.reserve(rows.rows() * encoder.rows());
-  for (size_t r = 0; r < rows.rows(); ++r) {
-    for (size_t i = 0; i < encoder.rows(); ++i) {
-      double sum = 0;
-      for (size_t j = 0; j < rows.cols(); ++j)
-        sum += double{rows.row(r)[j]} * double{encoder.row(i)[j]};
-      sizes.push_back(static_cast<float>(std::abs(sum)));
-    }
-  }
-  const auto index = static_cast<size_t>(share * static_cast<double>(sizes.size() - 1));
-  std::ranges::nth_element(sizes, sizes.begin() + static_cast<std::ptrdiff_t>(index));
-  return double{sizes[index]};
+Result<double> clip_of(MatrixView<const float> rows, const Matrix& encoder, double share) {
+  ISTHMUS_ASSIGN(const auto projection, codec::Projection::make(/*id=*/0, encoder, {}));
+  Matrix latents(rows.rows(), encoder.rows());
+  ISTHMUS_TRY(projection.encode(rows, latents.view()));
+  const std::span<float> sizes = latents.view().values();
+  for (float& value : sizes) value = std::abs(value);
+  const auto index = static_cast<std::ptrdiff_t>(share * static_cast<double>(sizes.size() - 1));
+  std::ranges::nth_element(sizes, sizes.begin() + index);
+  return double{sizes[static_cast<size_t>(index)]};
 }
 
 Matrix copy_of(MatrixView<const float> view) {
@@ -114,8 +110,9 @@ class Training {
                      train::principal_components(rows.view(), flags_.dims, flags_.options.seed));
     }
     double clip = 0;
-    if (flags_.codec.find('*') != std::string::npos)
-      clip = clip_of(rows.view(), parts.encoder, flags_.clip_quantile);
+    if (flags_.codec.find('*') != std::string::npos) {
+      ISTHMUS_ASSIGN(clip, clip_of(rows.view(), parts.encoder, flags_.clip_quantile));
+    }
     ISTHMUS_ASSIGN(codec_, codec::CodecSpec::parse(with_clip(flags_.codec, clip)));
     if (flags_.from.empty()) {
       ISTHMUS_ASSIGN(parts.decoder,
