@@ -79,6 +79,17 @@ TEST_CASE("requests come when a trace or chance says so", "[system][load]") {
   CHECK(broken.err.find("line 2") != std::string::npos);
 }
 
+TEST_CASE("a prompt goes up in steps of the size asked for", "[system][load]") {
+  test::ServerProcess server({"--allow-any-client", "--max-step-tokens", "512"});
+  for (const char* chunk : {"1", "300", "4096"}) {
+    CAPTURE(chunk);
+    const auto json = report(load(server, {"--devices", "1", "--prompt", "300", "--output", "2",
+                                           "--duration", "4", "--chunk", chunk}));
+    CHECK(json["completed"] >= 1);
+    CHECK(json["failed"].empty());
+  }
+}
+
 TEST_CASE("an intruder's prompt is told apart from the others' tokens", "[system][load]") {
   test::ServerProcess server({"--allow-any-client"});
   const auto json = report(load(server, {"--devices", "2", "--prompt", "4", "--output", "300",
@@ -93,6 +104,7 @@ TEST_CASE("loads that mean nothing are wrong usage", "[system][load]") {
                                                        {"--rate", "1", "--trace", test::kModel},
                                                        {"--duration", "1", "--warm-up", "2"},
                                                        {"--cuts", "-1"},
+                                                       {"--chunk", "0"},
                                                        {"--codec", "f31"},
                                                        {"--output", "0"}};
   for (const auto& flags : wrong) {

@@ -12,7 +12,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{200};  // how soon a stop is noticed
-constexpr uint32_t kChunk = 128;    // rows of a prompt in one step, as real devices do
 
 uint32_t milliseconds_of(std::chrono::nanoseconds time) {
   return static_cast<uint32_t>(std::chrono::ceil<milliseconds>(time).count());
@@ -30,7 +29,7 @@ Outcome SimulatedDevice::serve(const Request& request, const std::atomic<bool>& 
     position_ = 0;
     const auto room = static_cast<int32_t>(opened_.max_tokens);
     const int32_t prompt = std::min(request.prompt_tokens, room);
-    ISTHMUS_TRY(advance(prompt, std::min(kChunk, opened_.max_step_tokens), outcome));
+    ISTHMUS_TRY(advance(prompt, std::min(chunk_, opened_.max_step_tokens), outcome));
     const int32_t more = std::min(request.output_tokens - 1, room - prompt);
     for (int32_t i = 0; i < more; ++i) ISTHMUS_TRY(advance(1, 1, outcome));
     return {};

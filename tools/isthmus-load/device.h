@@ -26,14 +26,17 @@ struct Outcome {
 
 class SimulatedDevice {
  public:
-  /// Borrows all but the channel. `seed` is for the jitter of its pauses.
+  /// Borrows all but the channel. Sends prompts in steps of `chunk` rows. `seed` is for the jitter
+  /// of its pauses.
   SimulatedDevice(transport::Channel channel, const Recording& recording, const Clock& clock,
-                  Clock::TimePoint start, std::chrono::nanoseconds timeout, uint64_t seed)
+                  Clock::TimePoint start, std::chrono::nanoseconds timeout, uint32_t chunk,
+                  uint64_t seed)
       : channel_(std::move(channel)),
         recording_(recording),
         clock_(clock),
         start_(start),
         timeout_(timeout),
+        chunk_(chunk),
         seed_(seed) {}
 
   /// A session of one prompt and one reply. Gives up when `stop` is set.
@@ -61,6 +64,7 @@ class SimulatedDevice {
   const Clock& clock_;
   Clock::TimePoint start_;
   std::chrono::nanoseconds timeout_;
+  uint32_t chunk_;
   uint64_t seed_;
 
   uint64_t session_ = 0;

@@ -82,7 +82,8 @@ class Crowd {
       const bool intrudes = i == run_.devices;
       threads.emplace_back([this, i, intrudes, channel = std::move(channels[i])]() mutable {
         SimulatedDevice device(std::move(channel), recordings_[i % recordings_.size()], clock_,
-                               start_, in_seconds(flags_.timeout_s), i);
+                               start_, in_seconds(flags_.timeout_s),
+                               static_cast<uint32_t>(flags_.chunk), i);
         intrudes ? intrude(device) : work(device);
       });
     }

@@ -31,6 +31,10 @@ void declare_load(CLI::App& app, LoadFlags& flags) {
   app.add_option("--output", flags.output_tokens, "tokens of a reply; with a trace, the most")
       ->check(CLI::Range(1, kMostTokens))
       ->capture_default_str();
+  app.add_option("--chunk", flags.chunk,
+                 "tokens of a prompt that a device sends at once, if the server takes so many")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   app.add_option("--intruder", flags.intruder_tokens,
                  "half-way through, one more device sends a prompt of so many tokens; 0: none")
       ->check(CLI::Range(0, kMostTokens))

@@ -25,6 +25,7 @@ struct LoadFlags {
   double trace_speed = 1;
   int32_t prompt_tokens = 64;
   int32_t output_tokens = 64;
+  int32_t chunk = 128;          // tokens of a prompt in one step, as real devices do
   int32_t intruder_tokens = 0;  // prompt of one more device, which comes half-way
   double duration_s = 10;
   double warm_up_s = 1;
