@@ -155,8 +155,12 @@ def budget_row(args, budget):
     beside, alone = [], []
     for _ in range(args.repetitions):
         with Server(args, *flags) as server:
-            beside.append(server.load("--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", 22, *chunk))
-            alone.append(server.load("--devices", 0, "--warm-up", 0, "--intruder", 2048, "--duration", 20, *chunk)["intruder_s"])
+            beside.append(server.load("--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", 30, *chunk))
+            alone.append(server.load("--devices", 0, "--warm-up", 0, "--intruder", 2048, "--duration", 20, *chunk))
+
+    if not all("intruder_s" in run for run in beside + alone):
+        sys.exit("serving: the prompt did not come to its end; the machine does too much else")
+    alone = [run["intruder_s"] for run in alone]
 
     def middle(part, which):
         return statistics.median(run[part][which] for run in beside)
