@@ -22,16 +22,29 @@ struct Span {
   [[nodiscard]] bool contains(nanoseconds time) const { return begin <= time && time < end; }
 };
 
-/// Times between two tokens of one reply whose later one came within `span`.
-std::vector<double> gaps(const Run& run, Span span) {
+/// Times between two tokens of one reply that `counts(earlier, later)`.
+template <typename Counts>
+std::vector<double> gaps(const Run& run, const Counts& counts) {
   std::vector<double> found;
   for (const auto& [request, outcome] : run.requests) {
     for (size_t i = 1; i < outcome.tokens.size(); ++i) {
-      if (!span.contains(outcome.tokens[i])) continue;
+      if (!counts(outcome.tokens[i - 1], outcome.tokens[i])) continue;
       found.push_back(seconds(outcome.tokens[i] - outcome.tokens[i - 1]));
     }
   }
   return found;
+}
+
+/// Those whose later token came within `span`.
+std::vector<double> gaps_ending_in(const Run& run, Span span) {
+  return gaps(run, [span](nanoseconds, nanoseconds later) { return span.contains(later); });
+}
+
+/// Those that lie in `span` with any part: what made a token wait may end before the token comes.
+std::vector<double> gaps_touching(const Run& run, Span span) {
+  return gaps(run, [span](nanoseconds earlier, nanoseconds later) {
+    return earlier < span.end && later > span.begin;
+  });
 }
 
 nlohmann::json to_json(const Percentiles& p) {
@@ -77,13 +90,14 @@ Report summarise(const Run& run) {
   report.tokens_per_s = static_cast<double>(tokens) / report.seconds;
   report.rows_per_s = static_cast<double>(tokens + rows) / report.seconds;
   report.first_token_s = percentiles(std::move(first));
-  report.between_tokens_s = percentiles(gaps(run, counted));
+  report.between_tokens_s = percentiles(gaps_ending_in(run, counted));
   if (!run.intruder.empty() && !run.intruder.front().second.tokens.empty()) {
     const Outcome& outcome = run.intruder.front().second;
     const nanoseconds answered = outcome.tokens.front();
     report.intruder_s = seconds(answered - outcome.arrived);
-    report.between_tokens_before_s = percentiles(gaps(run, {run.warm_up, outcome.arrived}));
-    report.between_tokens_during_s = percentiles(gaps(run, {outcome.arrived, answered}));
+    report.between_tokens_before_s =
+        percentiles(gaps_ending_in(run, {run.warm_up, outcome.arrived}));
+    report.between_tokens_during_s = percentiles(gaps_touching(run, {outcome.arrived, answered}));
   }
   return report;
 }

@@ -33,7 +33,7 @@ struct Report {
   Percentiles between_tokens_s;
   double intruder_s = 0;                ///< the intruder's first token; 0 without one
   Percentiles between_tokens_before_s;  ///< the same before it came
-  Percentiles between_tokens_during_s;  ///< and until its first token
+  Percentiles between_tokens_during_s;  ///< and those that it had a part in, to its first token
 };
 
 /// Requests of a run, with what is needed to tell their times apart.
