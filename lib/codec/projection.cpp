@@ -44,7 +44,7 @@ void multiply(MatrixView<const float> rows, const Matrix& matrix, MatrixView<flo
 
 }  // namespace
 
-Result<Projection> Projection::make(uint64_t id, Matrix encoder, Matrix decoder) {
+Result<Projection> Projection::make(uint64_t id, const Matrix& encoder, const Matrix& decoder) {
   Projection result;
   result.id_ = id;
   result.width_ = encoder.empty() ? decoder.rows() : encoder.cols();

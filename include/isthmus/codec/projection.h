@@ -24,7 +24,8 @@ class Projection {
   /// \param decoder [D, d], or empty for the device's part
   /// \returns kInvalidArgument when both are empty, shapes do not fit each other or are out of
   /// range; kNotFinite for an entry that is not finite or above kMaxEntry.
-  [[nodiscard]] static Result<Projection> make(uint64_t id, Matrix encoder, Matrix decoder);
+  [[nodiscard]] static Result<Projection> make(uint64_t id, const Matrix& encoder,
+                                               const Matrix& decoder);
 
   [[nodiscard]] uint64_t id() const { return id_; }
   /// D
