@@ -11,6 +11,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 namespace isthmus::artefact {
@@ -49,12 +50,8 @@ Digest digest_of(std::string_view bytes) {
 }
 
 std::string hex(const Digest& digest) {
-  std::string text;
-  for (const unsigned char byte : digest) {
-    text += "0123456789abcdef"[byte >> 4U];
-    text += "0123456789abcdef"[byte & 15U];
-  }
-  return text;
+  std::array<char, 2 * std::tuple_size_v<Digest> + 1> text{};
+  return sodium_bin2hex(text.data(), text.size(), digest.data(), digest.size());
 }
 
 /// A tensor's bytes in a file.
@@ -118,6 +115,15 @@ Result<Matrix> read_matrix(const model::Tensor& tensor) {
   return matrix;
 }
 
+/// What is wrong with a soft prompt for rows of `width`; nothing when it fits or there is none.
+std::string complaint_about(const Matrix& soft_prompt, size_t width) {
+  if (soft_prompt.empty() ||
+      (soft_prompt.cols() == width && soft_prompt.rows() <= Artefact::kMaxSoftPrompt))
+    return {};
+  return "its soft prompt is " + shape_of(soft_prompt) + ", it may be 1 to " +
+         std::to_string(Artefact::kMaxSoftPrompt) + " x " + std::to_string(width);
+}
+
 void round_to_half(Matrix& matrix) {
   for (float& value : matrix.view().values())
     value = kernels::float_from_f16(kernels::f16_from_float(value));
@@ -134,10 +140,8 @@ Result<Artefact> Artefact::make(Origin origin, const Matrix& encoder, const Matr
                                 const Matrix& soft_prompt) {
   if (origin.codec.project)
     return invalid("codec " + origin.codec.to_string() + " has a projection of its own");
-  if (!soft_prompt.empty() &&
-      (soft_prompt.cols() != encoder.cols() || soft_prompt.rows() > kMaxSoftPrompt))
-    return invalid("its soft prompt is " + shape_of(soft_prompt) + ", it may be 1 to 1024 x " +
-                   std::to_string(encoder.cols()));
+  if (const std::string wrong = complaint_about(soft_prompt, encoder.cols()); !wrong.empty())
+    return invalid(wrong);
   Texts metadata = {{"format", kFormat},
                     {"model", std::move(origin.model)},
                     {"fingerprint", std::move(origin.fingerprint)},
@@ -168,10 +172,8 @@ Result<Artefact> Artefact::make(Texts metadata, Matrices matrices) {
   ISTHMUS_ASSIGN(codec::Projection projection,
                  codec::Projection::make(id_of(metadata), matrices[kEncoder], matrices[kDecoder]));
   const Matrix& prompt = matrices[kSoftPrompt];
-  if (!prompt.empty() && (prompt.cols() != projection.width() || prompt.rows() > kMaxSoftPrompt)) {
-    return corrupt("its soft prompt is " + shape_of(prompt) + ", it may be 1 to 1024 x " +
-                   std::to_string(projection.width()));
-  }
+  if (const std::string wrong = complaint_about(prompt, projection.width()); !wrong.empty())
+    return corrupt(wrong);
   // The server's part must be whole: without its soft prompt it would decode something else.
   if (projection.has_decoder() && metadata.contains(kSoftPrompt) && prompt.empty())
     return corrupt("its soft prompt is missing");

@@ -58,12 +58,17 @@ Result<Choices> read_choices(const JsonView& view) {
   return choices;
 }
 
+Result<Metric> metric_named(const JsonView& view, const char* what, const std::string& name) {
+  const auto metric = parse_metric(name);
+  if (!metric) return view.error(std::string("has the unknown ") + what + " '" + name + "'");
+  return *metric;
+}
+
 Result<Constraint> read_constraint(const JsonView& view) {
   ISTHMUS_ASSIGN(const std::string name, view.text("metric"));
-  const auto metric = parse_metric(name);
-  if (!metric) return view.error("has the unknown metric '" + name + "'");
+  ISTHMUS_ASSIGN(const Metric metric, metric_named(view, "metric", name));
   ISTHMUS_ASSIGN(const double limit, view.number("limit", -kLargestLimit, kLargestLimit));
-  return Constraint{.metric = *metric, .limit = limit};
+  return Constraint{.metric = metric, .limit = limit};
 }
 
 }  // namespace
@@ -116,9 +121,7 @@ Result<Problem> read_problem(const JsonView& view) {
   ISTHMUS_ASSIGN(const JsonView choices, view.object("choices"));
   ISTHMUS_ASSIGN(problem.choices, read_choices(choices));
   ISTHMUS_ASSIGN(const std::string objective, view.text("objective"));
-  const auto metric = parse_metric(objective);
-  if (!metric) return view.error("has the unknown objective '" + objective + "'");
-  problem.objective = *metric;
+  ISTHMUS_ASSIGN(problem.objective, metric_named(view, "objective", objective));
   ISTHMUS_ASSIGN(const std::vector<JsonView> constraints, view.items("constraints"));
   for (const JsonView& item : constraints) {
     ISTHMUS_ASSIGN(const Constraint constraint, read_constraint(item));
@@ -126,9 +129,8 @@ Result<Problem> read_problem(const JsonView& view) {
   }
   ISTHMUS_ASSIGN(const std::vector<std::string> axes, texts(view, "axes"));
   for (const std::string& name : axes) {
-    const auto axis = parse_metric(name);
-    if (!axis) return view.error("has the unknown axis '" + name + "'");
-    problem.axes.push_back(*axis);
+    ISTHMUS_ASSIGN(const Metric axis, metric_named(view, "axis", name));
+    problem.axes.push_back(axis);
   }
   return problem;
 }

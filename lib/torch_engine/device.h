@@ -14,4 +14,14 @@ namespace isthmus::torch_engine {
 /// What a call into libtorch threw, as an error. Call it from a catch block.
 [[nodiscard]] Error translate_exception();
 
+/// Calls what may throw out of libtorch and returns a Result or a Status.
+template <typename Call>
+auto guarded(Call call) -> decltype(call()) {
+  try {
+    return call();
+  } catch (...) {
+    return tl::unexpected<Error>(translate_exception());
+  }
+}
+
 }  // namespace isthmus::torch_engine

@@ -82,24 +82,20 @@ class TorchEngine final : public engine::Engine {
   Result<std::unique_ptr<engine::KvCache>> make_cache(engine::LayerWindow layers,
                                                       int32_t capacity) override {
     ISTHMUS_TRY(engine::check_cache(*this, layers, capacity));
-    try {
+    return guarded([&]() -> Result<std::unique_ptr<engine::KvCache>> {
       const auto options = at::TensorOptions(device_).dtype(precision_.type);
       return std::make_unique<TorchCache>(identity(), config_, layers, capacity, options);
-    } catch (...) {
-      return tl::unexpected<Error>(translate_exception());
-    }
+    });
   }
 
   Result<std::vector<Matrix>> forward(std::span<const engine::Slice> slices) override {
     ISTHMUS_TRY(engine::check_batch(*this, slices));
-    try {
+    return guarded([&] {
       const c10::InferenceMode inference;
       const c10::OptionalDeviceGuard guard(device_.is_cpu() ? std::nullopt
                                                             : std::optional(device_));
       return run(slices);
-    } catch (...) {
-      return tl::unexpected<Error>(translate_exception());
-    }
+    });
   }
 
  private:
@@ -236,16 +232,14 @@ Result<std::unique_ptr<engine::Engine>> load_torch_engine(
     return fail(ErrorCode::kInvalidArgument,
                 "torch: threads is " + std::to_string(options.threads) + ", must not be negative");
   }
-  try {
+  return guarded([&]() -> Result<std::unique_ptr<engine::Engine>> {
     ISTHMUS_ASSIGN(const c10::Device device, open_device(options.device));
     ISTHMUS_ASSIGN(const Precision precision, parse_precision(options.precision, device));
     if (options.threads > 0) at::set_num_threads(options.threads);
     const c10::InferenceMode inference;
     ISTHMUS_ASSIGN(Weights weights, load_weights(*file, part, device, precision.type, progress));
     return std::make_unique<TorchEngine>(file, part, device, precision, std::move(weights));
-  } catch (...) {
-    return tl::unexpected<Error>(translate_exception());
-  }
+  });
 }
 
 }  // namespace isthmus::torch_engine

@@ -32,21 +32,19 @@ Result<Matrix> principal_components(MatrixView<const float> rows, size_t dims, u
                                                  std::to_string(rows.rows()) + " rows of " +
                                                  std::to_string(rows.cols()));
   }
-  try {
+  return torch_engine::guarded([&]() -> Result<Matrix> {
     const at::NoGradGuard no_gradients;
     const at::Tensor x = tensor_of(rows, at::kCPU);
     const auto count = static_cast<int64_t>(dims);
     const at::Tensor vectors = std::get<1>(at::linalg_eigh(at::matmul(x.t(), x)));
     const at::Tensor largest = vectors.narrow(1, vectors.size(1) - count, count);  // [D, d]
     return matrix_of(at::matmul(random_rotation(count, seed), largest.t()));
-  } catch (...) {
-    return tl::unexpected<Error>(torch_engine::translate_exception());
-  }
+  });
 }
 
 Result<Matrix> fit_decoder(MatrixView<const float> rows, const Matrix& encoder,
                            const codec::CodecSpec& codec, uint64_t seed) {
-  try {
+  return torch_engine::guarded([&]() -> Result<Matrix> {
     const at::NoGradGuard no_gradients;
     ISTHMUS_ASSIGN(Channel channel, Channel::make(codec, static_cast<int64_t>(encoder.rows())));
     const at::Tensor x = tensor_of(rows, at::kCPU);
@@ -58,9 +56,7 @@ Result<Matrix> fit_decoder(MatrixView<const float> rows, const Matrix& encoder,
         at::eye(moments.size(0), moments.options()) * (moments.diagonal().mean() * 1e-6);
     const at::Tensor fit = at::linalg_solve(moments + ridge, at::matmul(z.t(), x).to(at::kDouble));
     return matrix_of(fit.t());
-  } catch (...) {
-    return tl::unexpected<Error>(torch_engine::translate_exception());
-  }
+  });
 }
 
 }  // namespace isthmus::train

@@ -26,14 +26,7 @@ constexpr const char* kEncoder = "encoder";
 constexpr const char* kDecoder = "decoder";
 constexpr const char* kSoftPrompt = "soft_prompt";
 
-template <typename Call>
-auto guarded(Call call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (...) {
-    return tl::unexpected<Error>(torch_engine::translate_exception());
-  }
-}
+using torch_engine::guarded;
 
 Status in_range(const char* name, double value, double least, double most) {
   if (value >= least && value <= most) return {};

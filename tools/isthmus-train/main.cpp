@@ -23,7 +23,6 @@ Status run(const TrainFlags& flags) {
 
 int main(int argc, char** argv) {
   CLI::App app("Trains a projection and a soft prompt for a cut of a model.", kTool);
-  app.set_version_flag("--version", std::string(kTool) + " " ISTHMUS_VERSION);
   app.footer(kFooter);
   TrainFlags flags;
   for (int i = 0; i < argc; ++i) flags.command += (i > 0 ? " " : "") + std::string(argv[i]);
