@@ -116,27 +116,50 @@ at::Tensor FrozenModel::boundary(const at::Tensor& ids) const {
   return through(rows.view({ids.size(0), ids.size(1), -1}), 0, cut_, /*recompute=*/false);
 }
 
-at::Tensor FrozenModel::losses(const at::Tensor& rows, const at::Tensor& targets) const {
-  const int64_t count = targets.size(1);
+at::Tensor FrozenModel::logits(const at::Tensor& last) const {
+  const at::Tensor normed = torch_engine::rms_norm(last, weights_.final_norm, config());
+  const at::Tensor products =
+      at::linear(normed.to(weights_.head.scalar_type()), weights_.head).to(at::kFloat);
+  return torch_engine::softcap(products, config().final_softcap);
+}
+
+at::Tensor FrozenModel::scores(const at::Tensor& rows, int64_t count, const Score& score) const {
   const at::Tensor last = through(rows, cut_, config().layer_count, recompute_);
   const at::Tensor predicting =
       last.narrow(1, rows.size(1) - count, count).reshape({-1, last.size(2)});
-  const at::Tensor wanted = targets.to(device_).reshape({-1});
   std::vector<at::Tensor> parts;
   for (int64_t first = 0; first < predicting.size(0); first += kLogitRows) {
     const int64_t size = std::min(kLogitRows, predicting.size(0) - first);
-    const at::Tensor ids = wanted.narrow(0, first, size);
-    const auto run = [this, ids](const at::Tensor& x) {
-      const at::Tensor normed = torch_engine::rms_norm(x, weights_.final_norm, config());
-      const at::Tensor scores =
-          at::linear(normed.to(weights_.head.scalar_type()), weights_.head).to(at::kFloat);
-      const at::Tensor logits = torch_engine::softcap(scores, config().final_softcap);
-      return at::cross_entropy_loss(logits, ids, /*weight=*/{}, /*reduction=none*/ 0);
-    };
+    const auto run = [this, score, first](const at::Tensor& x) { return score(logits(x), first); };
     const at::Tensor x = predicting.narrow(0, first, size);
     parts.push_back(recompute_ ? train::recompute(run, x) : run(x));
   }
-  return at::cat(parts).view(targets.sizes());
+  return at::cat(parts).view({rows.size(0), count});
+}
+
+at::Tensor FrozenModel::losses(const at::Tensor& rows, const at::Tensor& targets) const {
+  const at::Tensor wanted = targets.to(device_).reshape({-1});
+  return scores(rows, targets.size(1), [wanted](const at::Tensor& logits, int64_t first) {
+    return at::cross_entropy_loss(logits, wanted.narrow(0, first, logits.size(0)), /*weight=*/{},
+                                  /*reduction=none*/ 0);
+  });
+}
+
+at::Tensor FrozenModel::divergences(const at::Tensor& rows, const at::Tensor& clean) const {
+  at::Tensor last;
+  {
+    const at::NoGradGuard no_gradients;
+    last = through(clean, cut_, config().layer_count, /*recompute=*/false);
+    last = last.reshape({-1, last.size(2)});
+  }
+  return scores(rows, clean.size(1), [this, last](const at::Tensor& found, int64_t first) {
+    at::Tensor wanted;
+    {
+      const at::NoGradGuard no_gradients;
+      wanted = at::log_softmax(logits(last.narrow(0, first, found.size(0))), -1);
+    }
+    return (wanted.exp() * (wanted - at::log_softmax(found, -1))).sum(-1);
+  });
 }
 
 }  // namespace isthmus::train

@@ -6,6 +6,7 @@
 #include <isthmus/engine/engine.h>
 #include <isthmus/model/model_file.h>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -33,11 +34,21 @@ class FrozenModel {
   /// stand in front of layer `cut` at positions 0 to S - 1, predicts targets s - (S - T).
   [[nodiscard]] at::Tensor losses(const at::Tensor& rows, const at::Tensor& targets) const;
 
+  /// How far [B, T] the last T predictions of each sequence of `rows` [B, S, D] are from those that
+  /// `clean` [B, T, D] make: the Kullback-Leibler divergence, in nats, with gradients for `rows`.
+  [[nodiscard]] at::Tensor divergences(const at::Tensor& rows, const at::Tensor& clean) const;
+
  private:
+  /// A number for each row of logits [R, vocabulary], which are those of the predictions from
+  /// `first` on.
+  using Score = std::function<at::Tensor(const at::Tensor& logits, int64_t first)>;
+
   FrozenModel(std::shared_ptr<const model::ModelFile> file, int32_t cut, at::Device device,
               bool recompute);
   [[nodiscard]] at::Tensor through(at::Tensor rows, int32_t first, int32_t end,
                                    bool recompute) const;
+  [[nodiscard]] at::Tensor logits(const at::Tensor& last) const;
+  [[nodiscard]] at::Tensor scores(const at::Tensor& rows, int64_t count, const Score& score) const;
 
   std::shared_ptr<const model::ModelFile> file_;
   int32_t cut_;

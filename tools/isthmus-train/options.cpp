@@ -60,6 +60,9 @@ void declare_training(CLI::App& app, TrainFlags& flags) {
       ->delimiter(',')
       ->expected(2)
       ->check(CLI::Range(0.0, 1.0));
+  app.add_flag(
+      "--distil", o.distil,
+      "learn to predict what the model predicts from clean rows, in place of what the text says");
   app.add_option("--window", o.window, "tokens read together")->capture_default_str();
   app.add_option("--batch", o.batch, "windows computed together")->capture_default_str();
   app.add_option("--accumulate", o.accumulate, "batches in one step")->capture_default_str();

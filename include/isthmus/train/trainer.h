@@ -38,6 +38,10 @@ struct TrainOptions {
   int32_t cut = 0;
   bool train_projection = true;
   bool train_soft_prompt = false;
+  /// What is lowered: the divergence of the model's predictions from those of the same model on
+  /// clean rows (Hinton, Vinyals, Dean 2015), in place of the loss of the text's next tokens. It
+  /// pulls towards what the model knows, not towards the text that it happens to be shown.
+  bool distil = false;
   /// Nothing: all rows pass and every prediction counts, as at a cut behind a layer.
   std::optional<Prefix> prefix;
 
@@ -77,13 +81,13 @@ struct Parts {
 
 /// Where the loss goes from here.
 struct Slope {
-  double loss = 0;  ///< nats for each prediction that counts
+  double loss = 0;  ///< nats for each prediction that counts, of what is lowered
   Parts gradients;  ///< of the parts that are trained; empty for the others
 };
 
 struct StepReport {
   int64_t step = 0;          ///< finished so far
-  double loss = 0;           ///< nats for each prediction that counts
+  double loss = 0;           ///< nats for each prediction that counts, of what is lowered
   double gradient_norm = 0;  ///< before it was clipped
 };
 
@@ -118,8 +122,8 @@ class Trainer {
   /// gradient is not finite; nothing has changed then.
   [[nodiscard]] Result<StepReport> step();
 
-  /// Mean loss over the held-out windows, noise included, in nats. The same draws every time.
-  /// \returns kNotFinite among others.
+  /// Mean loss of next tokens over the held-out windows, noise included, in nats. The same draws
+  /// every time. \returns kNotFinite among others.
   [[nodiscard]] Result<double> validate() const;
 
   [[nodiscard]] int64_t steps_done() const;

@@ -100,8 +100,10 @@ TEST_CASE("gradients are the loss's slopes, for every kind of model", "[train][g
   const auto model = tiny(index);
   TrainOptions options = small_options();
   options.recompute = GENERATE(false, true);
+  options.distil = GENERATE(false, true);
   if (GENERATE(false, true)) options.prefix = Prefix{.least = 0.3, .most = 0.8};
-  CAPTURE(test::tiny_configs().at(index).name, options.recompute, options.prefix.has_value());
+  CAPTURE(test::tiny_configs().at(index).name, options.recompute, options.distil,
+          options.prefix.has_value());
   const Parts parts = some_parts(model->config(), 6);
   const Slope slope = value_of(make(model, options, parts, "f32").slope());
   for (const auto part : {&Parts::encoder, &Parts::decoder, &Parts::soft_prompt}) {
@@ -120,6 +122,24 @@ TEST_CASE("gradients are the loss's slopes, for every kind of model", "[train][g
       CHECK(rise / (2 * h) == Approx(expected).margin(0.02 * norm * length));
     }
   }
+}
+
+TEST_CASE("what crosses unchanged has nothing to learn from the clean model", "[train]") {
+  const auto model = tiny();
+  TrainOptions options = small_options();
+  options.distil = true;
+  options.train_soft_prompt = false;
+  const auto width = static_cast<size_t>(model->config().hidden_size);
+  Parts parts = some_parts(model->config(), width, 0);
+  for (Matrix* part : {&parts.encoder, &parts.decoder}) {
+    *part = Matrix(width, width);
+    for (size_t i = 0; i < width; ++i) part->row(i)[i] = 1;
+  }
+  const Slope same = value_of(make(model, options, parts, "f32").slope());
+  CHECK(same.loss == Approx(0).margin(1e-6));
+  CHECK(product(same.gradients.encoder, same.gradients.encoder) < 1e-8);
+  for (float& value : parts.decoder.view().values()) value *= 0.5F;
+  CHECK(value_of(make(model, options, parts, "f32").slope()).loss > 1e-3);
 }
 
 TEST_CASE("the gradient of a codec is its clip's", "[train][gradient]") {
