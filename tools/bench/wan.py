@@ -3,11 +3,13 @@
 
     tools/bench/wan.py build/release/bin MODEL.gguf --output wan.json
 
-runs isthmus-chat against isthmus-server through link_emulator for every link, cut and codec of a grid. Profiles are made first, by
-isthmus-plan (profile of this machine, link through the emulator), or given (--profile). A cell's time to the first token is that of a long prompt. Its time per
-token is that of a reply to a short one; replies of one token tell what of the split into device, codec, wire and server, as the
-device sees it, is the prompt's. Greedy, raw prompts. Prints a table and writes a list of JSON objects: link, cut, spec, measured and predicted seconds, bytes, and a
-hash of the tokens, which a codec may change and a link may not.
+runs isthmus-chat against isthmus-server through link_emulator for every link, cut and codec of a grid. Profiles are made first, by isthmus-
+plan (profile of this machine, link through the emulator), or given (--profile). A cell's time to the first token is that of a long prompt.
+Its time per token is that of a reply to a short one; replies of one token tell what of the split into device, codec, wire and server, as
+the device sees it, is the prompt's. Then the planner chooses freely among all cuts and the grid's codecs under a limit of device memory
+that no whole model fits, and its choice runs against the grid's three fastest cells that the limit allows, taking turns. Greedy, raw
+prompts. Prints a table and writes JSON; of each cell link, cut, spec, measured and predicted seconds, bytes, and a hash of the tokens,
+which a codec may change and a link may not; and of each link the planner's choice and its rivals.
 
 Only the standard library is used.
 """
@@ -97,15 +99,38 @@ def measure(cell, cut, spec, prompt, tokens, repetitions):
             "bytes_down": (many["bytes_down"] - one["bytes_down"]) / count, "tokens_hash": digest}
 
 
+def plan(args, profile, link_path, prompt_tokens, reply_tokens, *flags):
+    out = run([f"{args.bin}/isthmus-plan", "--device", profile, "--server-profile", profile, "--link", link_path, "--no-local", "--no-tail",
+               "--front-bits", "8", "--back-bits", "8", "--kv-bits", "16", "--contexts", "1024", "--prompt", str(prompt_tokens), "--reply",
+               str(reply_tokens), "--json", *flags])
+    return json.loads(out)
+
+
 def predict(args, profile, link_path, cut, spec, prompt_tokens, reply_tokens):
     """The planner's answer when there is nothing to choose."""
-    out = run([f"{args.bin}/isthmus-plan", "--device", profile, "--server-profile", profile, "--link", link_path, "--min-cut", str(cut),
-               "--no-local", "--no-tail", "--front-bits", "8", "--back-bits", "8", "--kv-bits", "16", "--specs", spec, "--contexts", "1024",
-               "--prompt", str(prompt_tokens), "--reply", str(reply_tokens), "--json"])
-    for entry in json.loads(out)["best_per_cut"]:
+    for entry in plan(args, profile, link_path, prompt_tokens, reply_tokens, "--min-cut", str(cut), "--specs", spec)["best_per_cut"]:
         if entry["plan"]["cut"] == cut:
             return entry["predicted"]
     sys.exit(f"wan: no prediction for cut {cut}")
+
+
+def choose(args, cell, profile, link_path, rows):
+    """What the planner takes under the limit of device memory, measured in turns with the fastest cells that keep to it."""
+    prompt_tokens = rows[0]["measured"]["short_prompt_tokens"]
+    answer = plan(args, profile, link_path, prompt_tokens, args.tokens, "--specs", args.specs, "--limit", f"device_memory={args.device_memory}MB")
+    chosen = (answer["plan"]["cut"], answer["plan"]["codec_up"])
+    allowed = [r for r in rows if r["predicted"]["device_memory"] <= args.device_memory * 1e6]
+    fastest = sorted(allowed, key=lambda r: r["measured"]["token"])[:3]
+    rivals = list(dict.fromkeys([chosen, *((r["cut"], r["spec"]) for r in fastest)]))
+    times = {rival: [] for rival in rivals}
+    for _ in range(2 * args.repetitions + 1):
+        for cut, spec in rivals:
+            times[cut, spec].append(1 / cell.chat(cut, spec, SENTENCE, args.tokens + 1)["tokens_per_s"])
+    token = {rival: statistics.median(values) for rival, values in times.items()}
+    best = min(token, key=token.get)
+    print(f"{rows[0]['link']:18} with {args.device_memory} MB the plan is cut {chosen[0]} {chosen[1]}: {1e3 * token[chosen]:.2f} ms; measured best cut "
+          f"{best[0]} {best[1]}: {1e3 * token[best]:.2f} ms ({100 * (token[chosen] / token[best] - 1):+.1f} %)", flush=True)
+    return {"link": rows[0]["link"], "chosen": chosen, "rivals": [{"cut": c, "spec": s, "token": t} for (c, s), t in token.items()]}
 
 
 def error(predicted, measured):
@@ -136,10 +161,11 @@ def main():
     parser.add_argument("--tokens", type=int, default=16, help="decoded behind the first")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="on each side")
+    parser.add_argument("--device-memory", type=float, default=60, help="MB that the planner may use on the device when it chooses")
     args = parser.parse_args()
     cuts, specs = [int(c) for c in args.cuts.split(",")], args.specs.split(";")
     prompt = SENTENCE * args.sentences
-    rows = []
+    rows, choices = [], []
     with tempfile.TemporaryDirectory() as home:
         profile = args.profile or f"{home}/profile.json"
         if not args.profile:
@@ -156,15 +182,17 @@ def main():
                         measured = measure(cell, cut, spec, prompt, args.tokens, args.repetitions)
                         short = predict(args, profile, link_path, cut, spec, measured["short_prompt_tokens"], args.tokens)
                         long = predict(args, profile, link_path, cut, spec, measured["prompt_tokens"], 1)
-                        predicted = {"token": short["metrics"]["token"], "first_token": long["metrics"]["first_token"], **short["token_seconds"]}
+                        predicted = {"token": short["metrics"]["token"], "first_token": long["metrics"]["first_token"],
+                                     "device_memory": short["metrics"]["device_memory"], **short["token_seconds"]}
                         rows.append({"link": name, "rtt_s": rtt_s, "cut": cut, "spec": spec, "measured": measured, "predicted": predicted})
                         print(f"{name:18} cut {cut:2} {spec:26} token {1e3 * measured['token']:7.2f} ms ({100 * error(predicted['token'], measured['token']):+5.1f} %)"
                               f"  first {1e3 * measured['first_token']:8.1f} ms ({100 * error(predicted['first_token'], measured['first_token']):+5.1f} %)"
                               + "".join(f"  {part} {1e3 * measured[part]:.2f}/{1e3 * predicted[part]:.2f}" for part in PARTS), flush=True)
+                choices.append(choose(args, cell, profile, link_path, [r for r in rows if r["link"] == name]))
     summary(rows)
     if args.output:
         with open(args.output, "w") as file:
-            json.dump(rows, file, indent=1)
+            json.dump({"cells": rows, "choices": choices}, file, indent=1)
 
 
 if __name__ == "__main__":
