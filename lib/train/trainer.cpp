@@ -154,7 +154,7 @@ class Trainer::Impl {
             passing({static_cast<int64_t>(share * static_cast<double>(options_.window))});
       }
       ISTHMUS_ASSIGN(const at::Tensor loss,
-                     loss_of(batch, stream(options_.seed, Purpose::kValidation), i, false));
+                     loss_of(batch, stream(options_.seed, Purpose::kValidation), i));
       sum += loss.item<double>();
     }
     if (!std::isfinite(sum))
@@ -190,8 +190,7 @@ class Trainer::Impl {
     for (int64_t i = 0; i < options_.accumulate; ++i) {
       const auto draw = static_cast<uint64_t>(state_.steps * options_.accumulate + i);
       ISTHMUS_ASSIGN(const at::Tensor loss,
-                     loss_of(training_batch(draw), stream(options_.seed, Purpose::kNoise), draw,
-                             options_.distil));
+                     loss_of(training_batch(draw), stream(options_.seed, Purpose::kNoise), draw));
       (loss / static_cast<double>(options_.accumulate)).backward();
       total += loss.item<double>();
     }
@@ -289,7 +288,7 @@ class Trainer::Impl {
   }
 
   /// Mean over the predictions that count.
-  Result<at::Tensor> loss_of(const Batch& batch, uint64_t noise, uint64_t draw, bool distil) {
+  Result<at::Tensor> loss_of(const Batch& batch, uint64_t noise, uint64_t draw) {
     const at::Tensor clean = model_.boundary(batch.ids.narrow(1, 0, options_.window));
     const at::Tensor latents = at::matmul(clean.view({-1, clean.size(2)}), value(kEncoder).t());
     ISTHMUS_ASSIGN(const at::Tensor crossed, channel_->cross(latents, noise, draw));
@@ -307,8 +306,9 @@ class Trainer::Impl {
       rows = at::cat(
           {prompt.unsqueeze(0).expand({rows.size(0), prompt.size(0), prompt.size(1)}), rows}, 1);
     }
-    const at::Tensor losses = distil ? model_.divergences(rows, clean)
-                                     : model_.losses(rows, batch.ids.narrow(1, 1, options_.window));
+    const at::Tensor losses = options_.distil
+                                  ? model_.divergences(rows, clean)
+                                  : model_.losses(rows, batch.ids.narrow(1, 1, options_.window));
     return counts.defined() ? (losses * counts).sum() / counts.sum() : losses.mean();
   }
 

@@ -13,8 +13,10 @@ using nlohmann::json;
 
 std::string to_line(const TrainReport& report) {
   const TrainReport::Validation& last = report.validations.back();
-  return format("%8lld tokens  held-out perplexity %9.2f%s  %7.0f s\n",
-                static_cast<long long>(last.steps * report.tokens_per_step), std::exp(last.loss),
+  const std::string held_out = report.distil ? format("divergence %8.4f nats", last.loss)
+                                             : format("perplexity %9.2f", std::exp(last.loss));
+  return format("%8lld tokens  held-out %s%s  %7.0f s\n",
+                static_cast<long long>(last.steps * report.tokens_per_step), held_out.c_str(),
                 last.best ? "  best" : "      ", last.seconds);
 }
 
@@ -28,14 +30,13 @@ std::string to_json(const TrainReport& report) {
   }
   json validations = json::array();
   for (const TrainReport::Validation& v : report.validations) {
-    validations.push_back({{"step", v.steps},
-                           {"loss", v.loss},
-                           {"perplexity", std::exp(v.loss)},
-                           {"best", v.best},
-                           {"seconds", v.seconds}});
+    validations.push_back(
+        {{"step", v.steps}, {"loss", v.loss}, {"best", v.best}, {"seconds", v.seconds}});
+    if (!report.distil) validations.back()["perplexity"] = std::exp(v.loss);
   }
   return json{{"command", report.command},
               {"codec", report.codec},
+              {"distil", report.distil},
               {"data", report.data_hash},
               {"tokens_per_step", report.tokens_per_step},
               {"steps", steps},
@@ -46,18 +47,21 @@ std::string to_json(const TrainReport& report) {
 }
 
 std::string to_chart(const TrainReport& report) {
+  // A divergence is the logarithm of what perplexity grows by on text of the clean model's own.
   Chart chart{.title = "Perplexity while training",
               .x_label = "tokens trained on",
-              .y_label = "perplexity of the next token",
+              .y_label = report.distil ? "perplexity on the clean model's text, times its own"
+                                       : "perplexity of the next token",
               .floor = 1,
               .series = {"training, each step", "held out"}};
   const auto add = [&](int64_t steps, double loss, size_t series, bool large) {
     // A logarithmic axis has no 0: the measurement before the first step is drawn at the first.
     const auto tokens = static_cast<double>(std::max<int64_t>(1, steps) * report.tokens_per_step);
-    chart.points.push_back({.x = tokens,
-                            .y = std::exp(loss),
-                            .series = series,
-                            .number = large ? format("%.0f", std::exp(loss)) : ""});
+    chart.points.push_back(
+        {.x = tokens,
+         .y = std::exp(loss),
+         .series = series,
+         .number = large ? format("%.*f", report.distil ? 2 : 0, std::exp(loss)) : ""});
   };
   for (const auto& [step, seconds] : report.steps) add(step.step, step.loss, 0, false);
   for (const TrainReport::Validation& v : report.validations) add(v.steps, v.loss, 1, true);

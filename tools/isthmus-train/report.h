@@ -13,6 +13,7 @@ struct TrainReport {
   std::string command;
   std::string codec;  ///< of the whole artefact
   std::string data_hash;
+  bool distil = false;  ///< losses are divergences from the clean model
   int64_t tokens_per_step = 0;
   struct Step {
     train::StepReport step;

@@ -85,6 +85,7 @@ class Training {
     ISTHMUS_TRY(start());
     report_.command = flags_.command;
     report_.codec = codec_.to_string();
+    report_.distil = flags_.options.distil;
     report_.data_hash = trainer_.data_hash();
     report_.tokens_per_step = flags_.options.tokens_per_step();
     const train::FitEvents events{

@@ -122,7 +122,7 @@ class Trainer {
   /// gradient is not finite; nothing has changed then.
   [[nodiscard]] Result<StepReport> step();
 
-  /// Mean loss of next tokens over the held-out windows, noise included, in nats. The same draws
+  /// Mean over the held-out windows of what is lowered, noise included, in nats. The same draws
   /// every time. \returns kNotFinite among others.
   [[nodiscard]] Result<double> validate() const;
 
