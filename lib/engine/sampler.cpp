@@ -3,7 +3,9 @@
 #include <isthmus/kernels/portable_math.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -76,15 +78,42 @@ int32_t draw(const std::vector<Candidate>& candidates, double uniform) {
   return last_possible;
 }
 
-Result<std::vector<float>> penalized(std::span<const float> logits, float penalty,
-                                     std::span<const int32_t> generated) {
+/// The largest logit; NaN when one is NaN or plus infinity. A server does this for every session in
+/// every pass, so it is written for the compiler to make vectors of.
+float largest(std::span<const float> logits) {
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> top;
+  top.fill(-HUGE_VALF);
+  std::array<int32_t, kLanes> unusable{};
+  const auto look = [&](float x, size_t lane) {
+    top[lane] = x > top[lane] ? x : top[lane];
+    unusable[lane] |= x < HUGE_VALF ? 0 : 1;
+  };
+  const size_t whole = logits.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) look(logits[i + lane], lane);
+  }
+  for (size_t i = whole; i < logits.size(); ++i) look(logits[i], i - whole);
+  if (std::any_of(unusable.begin(), unusable.end(), [](int32_t any) { return any != 0; })) {
+    return std::numeric_limits<float>::quiet_NaN();
+  }
+  return *std::max_element(top.begin(), top.end());
+}
+
+Status check_ids(std::span<const int32_t> generated, size_t vocabulary) {
+  for (const int32_t id : generated) {
+    if (id >= 0 && static_cast<size_t>(id) < vocabulary) continue;
+    return fail(ErrorCode::kInvalidArgument, "sampler: generated id " + std::to_string(id) +
+                                                 " of a vocabulary of " +
+                                                 std::to_string(vocabulary));
+  }
+  return {};
+}
+
+std::vector<float> penalized(std::span<const float> logits, float penalty,
+                             std::span<const int32_t> generated) {
   std::vector<float> scores(logits.begin(), logits.end());
   for (const int32_t id : generated) {
-    if (id < 0 || static_cast<size_t>(id) >= logits.size()) {
-      return fail(ErrorCode::kInvalidArgument, "sampler: generated id " + std::to_string(id) +
-                                                   " of a vocabulary of " +
-                                                   std::to_string(logits.size()));
-    }
     const float logit = logits[static_cast<size_t>(id)];
     scores[static_cast<size_t>(id)] = logit > 0 ? logit / penalty : logit * penalty;
   }
@@ -115,16 +144,16 @@ Status SamplingOptions::validate() const {
 Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& options,
                        std::span<const int32_t> generated, int64_t position) {
   ISTHMUS_TRY(options.validate());
-  const bool all_usable =
-      std::all_of(logits.begin(), logits.end(), [](float x) { return x < HUGE_VALF; });
-  const bool any_finite =
-      std::any_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
-  if (!all_usable || !any_finite) {
-    return fail(ErrorCode::kNotFinite,
-                all_usable ? "sampler: no logit is finite" : "sampler: a logit is NaN or infinite");
+  const float top = largest(logits);
+  if (!std::isfinite(top)) {
+    return fail(ErrorCode::kNotFinite, std::isnan(top) ? "sampler: a logit is NaN or infinite"
+                                                       : "sampler: no logit is finite");
   }
-  ISTHMUS_ASSIGN(const std::vector<float> scores,
-                 penalized(logits, options.repetition_penalty, generated));
+  ISTHMUS_TRY(check_ids(generated, logits.size()));
+  if (options.temperature == 0 && options.repetition_penalty == 1) {
+    return static_cast<int32_t>(std::find(logits.begin(), logits.end(), top) - logits.begin());
+  }
+  const std::vector<float> scores = penalized(logits, options.repetition_penalty, generated);
   const auto best = std::max_element(scores.begin(), scores.end());
   if (options.temperature == 0) return static_cast<int32_t>(best - scores.begin());
 

@@ -41,6 +41,20 @@ TEST_CASE("greedy takes the largest logit, and the smallest id among equals", "[
   CHECK(pick({0}, {}) == 0);
 }
 
+TEST_CASE("every place of a long row is looked at", "[sampler]") {
+  const size_t size = GENERATE(15, 16, 17, 64, 67);
+  for (size_t place = 0; place < size; ++place) {
+    CAPTURE(size, place);
+    std::vector<float> logits(size, -2);
+    logits[place] = -1;
+    CHECK(pick(logits, {}) == static_cast<int32_t>(place));
+    for (const float bad : {kNaN, kInfinity}) {
+      logits[place] = bad;
+      CHECK_FAILS_WITH(sample(logits, {}, {}, 0), ErrorCode::kNotFinite);
+    }
+  }
+}
+
 TEST_CASE("the repetition penalty divides positive and multiplies negative logits once",
           "[sampler]") {
   const SamplingOptions options{.repetition_penalty = 2};
