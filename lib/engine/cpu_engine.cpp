@@ -38,6 +38,24 @@ const char* name_of(Precision precision) {
   return "";
 }
 
+/// How many positions cost as much as a row's products. A position's products are of floats, which
+/// this many of the matrices' take as long as (SmolLM2, AVX-512, pieces of 24 to 32 rows).
+int32_t positions_per_row(const model::ModelConfig& config, Precision precision) {
+  const double costs = precision == Precision::kExact  ? 1
+                       : precision == Precision::kFine ? 1.6
+                                                       : 2.2;
+  const auto hidden = int64_t{config.hidden_size};
+  const int64_t queries = int64_t{config.head_count} * config.head_size;
+  const int64_t keys = int64_t{config.kv_head_count} * config.head_size;
+  const int64_t matrices = hidden * (2 * queries + 2 * keys + 3 * int64_t{config.mlp_size});
+  // Layers with a window look no further back the longer a text gets.
+  const auto growing = std::count_if(config.layers.begin(), config.layers.end(),
+                                     [](const auto& layer) { return layer.window == 0; });
+  if (growing == 0) return 0;
+  const double all = static_cast<double>(matrices * config.layer_count);
+  return static_cast<int32_t>(all / (costs * static_cast<double>(2 * queries * growing)));
+}
+
 class CpuEngine final : public Engine {
  public:
   CpuEngine(std::shared_ptr<const model::ModelFile> file, model::Part part,
@@ -59,6 +77,7 @@ class CpuEngine final : public Engine {
     info.precision = name_of(precision_);
     info.weight_bytes = weights_.memory.size();
     info.kv_bytes_per_token_and_layer = CpuCache::bytes_per_position(config(), kv_format_);
+    info.positions_per_row = positions_per_row(config(), precision_);
     return info;
   }
   bool batch_invariant() const override { return true; }

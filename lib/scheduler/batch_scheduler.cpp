@@ -9,6 +9,25 @@
 #include <tuple>
 
 namespace isthmus::scheduler {
+namespace {
+
+/// How many of `rows` rows behind `position` others have room, at least one.
+int32_t rows_within(double room, int32_t position, int32_t rows, double per_position) {
+  int32_t count = 0;
+  while (count < rows) {
+    room -= 1 + per_position * (position + count);
+    if (room < 0) break;
+    ++count;
+  }
+  return std::max(count, 1);
+}
+
+/// What rows [position, position + count) count.
+double work(int32_t position, int32_t count, double per_position) {
+  return count * (1 + per_position * (position + (count - 1) / 2.0));
+}
+
+}  // namespace
 
 Status BatchOptions::validate() const {
   if (token_budget >= 16 && token_budget <= 4096) return {};
@@ -17,14 +36,18 @@ Status BatchOptions::validate() const {
       "scheduler: token_budget is " + std::to_string(token_budget) + ", must be in [16, 4096]");
 }
 
-BatchScheduler::BatchScheduler(BatchOptions options) : options_(options) {
+BatchScheduler::BatchScheduler(BatchOptions options, int32_t positions_per_row)
+    : options_(options), per_position_(positions_per_row == 0 ? 0 : 1.0 / positions_per_row) {
   if (const Status valid = options_.validate(); !valid)
     throw std::invalid_argument(valid.error().message);
+  if (positions_per_row < 0)
+    throw std::invalid_argument("scheduler: positions_per_row is negative");
 }
 
-void BatchScheduler::submit(uint64_t lane, uint64_t client, int32_t rows) {
+void BatchScheduler::submit(uint64_t lane, uint64_t client, int32_t rows, int32_t position) {
   if (rows < 1) throw std::invalid_argument("scheduler: a step has no rows");
-  const auto [_, is_new] = steps_.try_emplace(lane, Step{lane, client, next_order_, rows, 0});
+  const auto [_, is_new] =
+      steps_.try_emplace(lane, Step{lane, client, next_order_, rows, position, 0});
   if (!is_new) throw std::logic_error("scheduler: the lane carries a step already");
   ++next_order_;
   const uint64_t floor = least_served();
@@ -46,8 +69,8 @@ std::vector<Piece> BatchScheduler::next_batch(bool expected) {
   const int32_t budget = lone ? std::max(options_.token_budget, kLoneRows) : options_.token_budget;
   const int32_t kept = prompts.empty() ? 0 : options_.prompt_rows();
   std::vector<Piece> batch;
-  const int32_t left = take(brief, /*whole=*/true, budget - kept, batch);
-  take(prompts, /*whole=*/false, left + kept, batch);
+  const double left = take(brief, /*whole=*/true, /*per_position=*/0, budget - kept, batch);
+  take(prompts, /*whole=*/false, lone ? 0 : per_position_, left + kept, batch);
   for (const Piece& piece : batch) {
     if (piece.last) remove(piece.lane);
   }
@@ -59,8 +82,8 @@ std::vector<Piece> BatchScheduler::next_batch(bool expected) {
   return batch;
 }
 
-int32_t BatchScheduler::take(std::span<Step* const> steps, bool whole, int32_t room,
-                             std::vector<Piece>& batch) {
+double BatchScheduler::take(std::span<Step* const> steps, bool whole, double per_position,
+                            double room, std::vector<Piece>& batch) {
   std::map<uint64_t, std::deque<Step*>> queues;  // by client, in order of submission
   for (Step* step : steps) queues[step->client].push_back(step);
   std::set<std::tuple<uint64_t, uint64_t, uint64_t>> turns;  // rows served, order, client
@@ -76,17 +99,24 @@ int32_t BatchScheduler::take(std::span<Step* const> steps, bool whole, int32_t r
   while (room > 0 && !turns.empty()) {
     const uint64_t client = std::get<2>(turns.extract(turns.begin()).value());
     Step& step = *queues[client].front();
-    const int32_t count = std::min(step.rows - step.done, room);
+    const int32_t position = step.position + step.done;
     // It waits, and is soon the first to choose because its client is served less than the others.
-    if (whole && count < step.rows) break;
+    if (whole && step.rows > room) break;
+    const int32_t count =
+        whole ? step.rows : rows_within(room, position, step.rows - step.done, per_position);
     queues[client].pop_front();
     batch.push_back({step.lane, step.done, count, step.done + count == step.rows});
     step.done += count;
-    room -= count;
+    room -= work(position, count, per_position);
     clients_[client].served += static_cast<uint64_t>(count);
     line_up(client);
   }
   return room;
+}
+
+bool BatchScheduler::prompt_waits() const {
+  return std::any_of(steps_.begin(), steps_.end(),
+                     [&](const auto& entry) { return entry.second.rows > options_.short_rows(); });
 }
 
 void BatchScheduler::remove(uint64_t lane) {

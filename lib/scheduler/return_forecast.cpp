@@ -1,6 +1,7 @@
 #include <isthmus/scheduler/return_forecast.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace isthmus::scheduler {
 namespace {
@@ -13,9 +14,7 @@ constexpr int kAbsence = 4;  // times the usual; who is later has probably ended
 constexpr nanoseconds kLeastAbsence = std::chrono::milliseconds(100);
 constexpr nanoseconds kFirstAbsence = std::chrono::seconds(1);
 
-constexpr int kMemory = 4;    // a new time counts one part in so many
-constexpr int kSlack = 2;     // times the usual; who is later is not waited for
-constexpr int kPatience = 4;  // a pass is put off by at most one part in so many of its time
+constexpr int kMemory = 4;  // a new time counts one part in so many
 
 }  // namespace
 
@@ -49,13 +48,24 @@ bool ReturnForecast::expects_any(Clock::TimePoint now) const {
   });
 }
 
-nanoseconds ReturnForecast::worth_waiting(Clock::TimePoint now, nanoseconds pass) const {
-  nanoseconds wait{0};
+nanoseconds ReturnForecast::worth_waiting(Clock::TimePoint now, const Loss& loss) const {
+  std::vector<Lane> away;
   for (const auto& [id, lane] : lanes_) {
-    if (!lane.answered || !lane.usual || *lane.usual * kSlack > pass / kPatience) continue;
-    wait = std::max<nanoseconds>(wait, *lane.answered + *lane.usual * kSlack - now);
+    if (lane.answered && lane.usual) away.push_back(lane);
   }
-  return wait;
+  while (!away.empty()) {
+    // The fewer there are to wait for, the less it is worth.
+    const nanoseconds patience = loss(away.size());
+    const size_t hopeless = std::erase_if(away, [&](const Lane& lane) {
+      return *lane.usual > patience || *lane.answered + patience <= now;
+    });
+    if (hopeless > 0) continue;
+    const auto last = std::max_element(away.begin(), away.end(), [](const Lane& a, const Lane& b) {
+      return *a.answered < *b.answered;
+    });
+    return *last->answered + patience - now;
+  }
+  return nanoseconds(0);
 }
 
 }  // namespace isthmus::scheduler

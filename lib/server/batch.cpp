@@ -1,13 +1,17 @@
 // How the steps of a SessionHost's sessions are computed: together, a piece of each in every pass.
 #include <isthmus/server/session_host.h>
 
+#include <algorithm>
 #include <new>
+#include <span>
 #include <utility>
 
 #include "session.h"
 
 namespace isthmus::server {
 namespace {
+
+constexpr int kPatience = 4;  // a pass is put off by at most one part in so many of its time
 
 /// What `call` returns, or kOutOfMemory when memory ran out.
 template <typename Call>
@@ -55,9 +59,7 @@ bool SessionHost::run_batch() {
   const Clock::TimePoint start = clock_.now();
   Result<std::vector<Matrix>> outputs = engine_.forward(slices);
   const std::chrono::nanoseconds time = clock_.now() - start;
-  last_pass_ = time;
-  admission_.note_speed(static_cast<int64_t>(rows), time);
-  observer_.on_batch({.steps = pieces.size(), .rows = rows, .time = time});
+  note_pass(pieces, rows, time);
   for (size_t i = 0; i < pieces.size(); ++i) {
     Session& session = *lanes_.at(pieces[i].lane);
     if (!outputs) {
@@ -70,8 +72,28 @@ bool SessionHost::run_batch() {
   return true;
 }
 
+void SessionHost::note_pass(std::span<const scheduler::Piece> pieces, size_t rows,
+                            std::chrono::nanoseconds time) {
+  last_pass_ = time;
+  const bool brief = std::all_of(pieces.begin(), pieces.end(), [&](const auto& piece) {
+    return piece.first == 0 && piece.last && piece.count <= options_.batch.short_rows();
+  });
+  if (brief) pass_times_.note(pieces.size(), time);
+  admission_.note_speed(static_cast<int64_t>(rows), time);
+  observer_.on_batch({.steps = pieces.size(), .rows = rows, .time = time});
+}
+
 std::chrono::nanoseconds SessionHost::worth_waiting() const {
-  return forecast_.worth_waiting(clock_.now(), last_pass_);
+  const auto ready = static_cast<int64_t>(scheduler_.waiting());
+  const std::chrono::nanoseconds longest = last_pass_ / kPatience;
+  return forecast_.worth_waiting(clock_.now(), [&](size_t missing) {
+    const auto absent = static_cast<int64_t>(missing);
+    // A prompt takes the room that they leave, so the pass that they miss is none the shorter.
+    const std::chrono::nanoseconds loss =
+        scheduler_.prompt_waits() ? last_pass_ * absent / (ready + absent)
+                                  : pass_times_.saved_together(scheduler_.waiting(), missing);
+    return std::min(loss, longest);
+  });
 }
 
 void SessionHost::finish(Session& session) {
@@ -91,7 +113,8 @@ void SessionHost::advance(Session& session) {
   while (!queue.empty()) {
     if (const auto* step = std::get_if<wire::Step>(&queue.head().body)) {
       queue.head().wait_from(clock_.now());
-      scheduler_.submit(session.owner().lane, session.owner().client, session.computed_rows(*step));
+      scheduler_.submit(session.owner().lane, session.owner().client, session.computed_rows(*step),
+                        static_cast<int32_t>(step->position));
       return;
     }
     Result<Reply> reply = session.truncate();

@@ -122,7 +122,7 @@ SessionHost::SessionHost(engine::Engine& engine, const model::Fingerprint& finge
       clock_(clock),
       observer_(observer),
       admission_(options_.quotas),
-      scheduler_(options_.batch) {
+      scheduler_(options_.batch, engine.info().positions_per_row) {
   if (const Status valid = options_.validate(); !valid)
     throw std::invalid_argument(valid.error().message);
 }

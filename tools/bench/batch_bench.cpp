@@ -1,8 +1,9 @@
-// How fast an engine alone decodes for many sessions at once: what a server can reach at best.
+// How fast an engine alone decodes for many sessions at once, what a server can reach at best; and
+// what passes cost by their rows and by the positions in front of these.
 //
-// usage: batch_bench MODEL CUT THREADS [SESSIONS...]
-// One row a session and pass, behind 64 others, with logits and the choice of the likeliest token;
-// rows of random tokens.
+// usage: batch_bench MODEL CUT THREADS [PRECISION [SESSIONS...]]
+// Decoding: one row a session and pass, behind 64 others, with logits and the choice of the
+// likeliest token; rows of random tokens.
 #include <isthmus/core/clock.h>
 #include <isthmus/core/random.h>
 #include <isthmus/core/thread_pool.h>
@@ -14,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,7 +24,7 @@ namespace isthmus {
 namespace {
 
 constexpr size_t kContext = 64;
-constexpr size_t kRecorded = 1024;
+constexpr size_t kRecorded = 2304;
 constexpr int32_t kRepetitions = 5;
 constexpr double kSecondsEach = 1.0;
 
@@ -116,39 +118,34 @@ class Sequences {
   std::vector<engine::Slice> slices_;
 };
 
-Status compare_budgets(engine::Engine& back, const Matrix& rows, engine::LayerWindow window) {
+/// Processor seconds of a pass of `count` sequences with `rows` rows each, behind `behind` others.
+Result<double> pass_time(engine::Engine& back, const Matrix& recorded, engine::LayerWindow window,
+                         size_t count, size_t rows, size_t behind, engine::Rows wanted) {
+  Sequences sequences(back, recorded, window);
+  for (size_t i = 0; i < count; ++i) ISTHMUS_TRY(sequences.add(behind, rows, wanted));
+  return sequences.pass();
+}
+
+Status compare_passes(engine::Engine& back, const Matrix& recorded, engine::LayerWindow window) {
   constexpr size_t kSessions = 8;
-  constexpr size_t kBehind = 1024;
-  const auto decoding = [&](Sequences& sequences) -> Status {
-    for (size_t i = 0; i < kSessions; ++i)
-      ISTHMUS_TRY(sequences.add(kContext, 1, engine::Rows::kLast));
-    return {};
-  };
-  Sequences idle(back, rows, window);
-  ISTHMUS_TRY(decoding(idle));
-  ISTHMUS_ASSIGN(const double idle_pass, idle.pass());
-  std::printf("%zu decoding sessions: %.1f ms a pass\n", kSessions, idle_pass * 1e3);
-  for (const size_t budget : {16, 24, 32, 48, 64, 128, 256}) {
-    Sequences mixed(back, rows, window);
-    Sequences alone(back, rows, window);
-    ISTHMUS_TRY(decoding(mixed));
-    ISTHMUS_TRY(mixed.add(kBehind, budget - kSessions, engine::Rows::kNone));
-    ISTHMUS_TRY(alone.add(kBehind, budget, engine::Rows::kNone));
-    ISTHMUS_ASSIGN(const double mixed_pass, mixed.pass());
-    ISTHMUS_ASSIGN(const double alone_pass, alone.pass());
-    const double row = mixed_pass / static_cast<double>(budget - kSessions);
-    const double row_alone = alone_pass / static_cast<double>(budget);
-    std::printf(
-        "budget %3zu: %6.1f ms a pass, %5.2f times as long; a prompt's row %.2f ms, alone %.2f ms, "
-        "%.2f times as long\n",
-        budget, mixed_pass * 1e3, mixed_pass / idle_pass, row * 1e3, row_alone * 1e3,
-        row / row_alone);
+  for (const size_t behind : {64, 1024, 2048}) {
+    ISTHMUS_ASSIGN(const double decoding,
+                   pass_time(back, recorded, window, kSessions, 1, behind, engine::Rows::kLast));
+    std::printf("behind %4zu: %zu decoding sessions %5.1f ms; a prompt's", behind, kSessions,
+                decoding * 1e3);
+    for (const size_t rows : {8, 16, 32, 128}) {
+      ISTHMUS_ASSIGN(const double time,
+                     pass_time(back, recorded, window, 1, rows, behind, engine::Rows::kNone));
+      std::printf(" %zu rows %5.1f ms (%.2f each)", rows, time * 1e3,
+                  time * 1e3 / static_cast<double>(rows));
+    }
+    std::printf("\n");
     std::fflush(stdout);
   }
   return {};
 }
 
-Status run(const std::string& path, int32_t cut, size_t threads,
+Status run(const std::string& path, int32_t cut, size_t threads, engine::Precision precision,
            const std::vector<size_t>& counts) {
   ThreadPool pool(threads);
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(path));
@@ -156,7 +153,8 @@ Status run(const std::string& path, int32_t cut, size_t threads,
   ISTHMUS_ASSIGN(const auto front,
                  engine::load_cpu_engine(file, {.layers = {{0, cut}}, .embedding = true}, pool));
   ISTHMUS_ASSIGN(const auto back,
-                 engine::load_cpu_engine(file, {.layers = {{cut, layers}}, .head = true}, pool));
+                 engine::load_cpu_engine(file, {.layers = {{cut, layers}}, .head = true}, pool,
+                                         {.precision = precision}));
   ISTHMUS_ASSIGN(const Matrix rows, recorded_rows(*front, cut));
   for (const size_t count : counts) {
     std::vector<double> speeds;
@@ -169,22 +167,27 @@ Status run(const std::string& path, int32_t cut, size_t threads,
                 speeds.front(), speeds.back());
     std::fflush(stdout);
   }
-  return compare_budgets(*back, rows, {cut, layers});
+  return compare_passes(*back, rows, {cut, layers});
 }
 
 }  // namespace
 }  // namespace isthmus
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "usage: batch_bench MODEL CUT THREADS [SESSIONS...]\n");
+  using isthmus::engine::Precision;
+  const std::map<std::string, Precision> precisions = {
+      {"exact", Precision::kExact}, {"fine", Precision::kFine}, {"fast", Precision::kFast}};
+  const std::string precision = argc > 4 ? argv[4] : "fine";
+  if (argc < 4 || !precisions.contains(precision)) {
+    std::fprintf(stderr, "usage: batch_bench MODEL CUT THREADS [exact|fine|fast [SESSIONS...]]\n");
     return 2;
   }
   std::vector<size_t> counts;
-  for (int i = 4; i < argc; ++i) counts.push_back(std::strtoul(argv[i], nullptr, 10));
+  for (int i = 5; i < argc; ++i) counts.push_back(std::strtoul(argv[i], nullptr, 10));
   if (counts.empty()) counts = {1, 2, 4, 8, 16, 32, 64};
   const isthmus::Status status =
-      isthmus::run(argv[1], std::atoi(argv[2]), std::strtoul(argv[3], nullptr, 10), counts);
+      isthmus::run(argv[1], std::atoi(argv[2]), std::strtoul(argv[3], nullptr, 10),
+                   precisions.at(precision), counts);
   if (!status) std::fprintf(stderr, "batch_bench: error: %s\n", status.error().message.c_str());
   return status ? 0 : 1;
 }

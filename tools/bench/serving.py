@@ -133,8 +133,8 @@ def sessions(args):
         # What sessions may grow to is no limit here, only what they hold.
         with Server(args, "--kv-memory", 65536) as server:
             # Every session is open before anything counts, and none ends meanwhile.
-            run = server.load("--devices", count, "--prompt", 32, "--output", 4000, "--warm-up", 5 + count // 4, "--duration",
-                              5 + count // 4 + args.duration, "--timeout", 600)
+            run = server.load("--devices", count, "--prompt", 32, "--output", 4000, "--warm-up", 3 + count // 8, "--duration",
+                              3 + count // 8 + args.duration, "--timeout", 600)
             memory = server.metric("resident_bytes") / 1e6
         gap = run["between_tokens_s"]
         print(f"| {count} | {run['tokens_per_s']:.1f} | {ms(gap['p50'])}, {ms(gap['p99'])} | "
@@ -155,8 +155,8 @@ def budget_row(args, budget):
     beside, alone = [], []
     for _ in range(args.repetitions):
         with Server(args, *flags) as server:
-            beside.append(server.load("--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", 30, *chunk))
-            alone.append(server.load("--devices", 0, "--warm-up", 0, "--intruder", 2048, "--duration", 20, *chunk))
+            beside.append(server.load("--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", 17, *chunk))
+            alone.append(server.load("--devices", 0, "--warm-up", 0, "--intruder", 2048, "--duration", 8, *chunk))
 
     if not all("intruder_s" in run for run in beside + alone):
         sys.exit("serving: the prompt did not come to its end; the machine does too much else")
@@ -266,7 +266,7 @@ def main():
         if name == "sessions":
             command.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256])
         if name == "budget":
-            command.add_argument("--budgets", type=int, nargs="+", default=[16, 20, 24, 28, 32, 48, 64, 128, 256, 4096],
+            command.add_argument("--budgets", type=int, nargs="+", default=[16, 24, 32, 40, 48, 64, 128, 4096],
                                  help="4096: no chunking")
             command.add_argument("--repetitions", type=int, default=3)
     args = parser.parse_args()

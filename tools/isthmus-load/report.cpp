@@ -11,6 +11,9 @@ namespace {
 
 using std::chrono::nanoseconds;
 
+/// What "before" the intruder means: later tokens take longer, so it must not be long before.
+constexpr std::chrono::seconds kBefore{2};
+
 double seconds(nanoseconds time) {
   return std::chrono::duration<double>(time).count();
 }
@@ -96,7 +99,7 @@ Report summarise(const Run& run) {
     const nanoseconds answered = outcome.tokens.front();
     report.intruder_s = seconds(answered - outcome.arrived);
     report.between_tokens_before_s =
-        percentiles(gaps_ending_in(run, {run.warm_up, outcome.arrived}));
+        percentiles(gaps_ending_in(run, {outcome.arrived - kBefore, outcome.arrived}));
     report.between_tokens_during_s = percentiles(gaps_touching(run, {outcome.arrived, answered}));
   }
   return report;
@@ -110,7 +113,7 @@ std::string to_text(const Report& report) {
   text += line("between tokens", report.between_tokens_s);
   if (report.intruder_s > 0) {
     text += format("intruder's first token after %.3f s\n", report.intruder_s);
-    text += line("between tokens before it came", report.between_tokens_before_s);
+    text += line("between tokens in the 2 s before", report.between_tokens_before_s);
     text += line("between tokens until then", report.between_tokens_during_s);
   }
   text += format("told to come back: %zu times\n", report.told_busy);

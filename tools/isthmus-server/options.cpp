@@ -30,8 +30,8 @@ void declare_limits(CLI::App& app, ServerFlags& flags) {
     app.add_option(name, value, what)->capture_default_str()->group("Limits");
   };
   add("--token-budget", limits.batch.token_budget,
-      "rows in one pass over the layers; more makes prompts faster and a decoded token wait "
-      "longer");
+      "rows in one pass over the layers, a prompt's later ones counted as more; a larger budget "
+      "makes prompts faster and a decoded token wait longer");
   add("--max-sessions", quotas.max_sessions, "open conversations at a time");
   add("--max-client-sessions", quotas.max_client_sessions, "the same of one key");
   add("--max-tokens", limits.max_tokens, "context of one conversation");

@@ -86,6 +86,8 @@ struct EngineInfo {
   std::string precision;      ///< "exact", "fine", "fast", "fp32", "bf16", ...
   uint64_t weight_bytes = 0;  ///< held in memory; an embedding that is read from the file is not
   uint64_t kv_bytes_per_token_and_layer = 0;
+  /// Attending to so many positions takes as long as a row's products; 0: not known.
+  int32_t positions_per_row = 0;
 };
 
 /// Executes layers of one model. Not thread-safe: one call at a time.

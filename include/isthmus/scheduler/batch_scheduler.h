@@ -3,7 +3,9 @@
 // Continuous batching with chunked prefill (SARATHI: Agrawal et al. 2023, arXiv 2308.16369): a pass
 // carries at most a budget of rows, short steps (decoded tokens, verify windows) go first and
 // whole, pieces of prompts fill the rest, so that a long prompt makes every pass a little longer
-// instead of one pass very long.
+// instead of one pass very long. The later a prompt's row, the more positions it attends to; rows
+// are counted accordingly, so that passes take equally long from a prompt's first piece to its
+// last.
 //
 // Between clients service is shared by rows with virtual token counters (Sheng et al. 2024, OSDI,
 // "Fairness in Serving Large Language Models"): the client that was served least goes first, and
@@ -23,11 +25,10 @@
 namespace isthmus::scheduler {
 
 struct BatchOptions {
-  /// Rows in one pass, in [16, 4096]. More makes prompts cheaper and a decoded token wait longer.
-  /// With 24 on a CPU a prompt beside 8 decoding sessions makes their passes 2.5 times as long and
-  /// takes 1.6 times as long itself (lib/scheduler/README.md). A GPU, whose passes cost nearly the
-  /// same up to hundreds of rows, wants 256 or more.
-  int32_t token_budget = 24;
+  /// Rows in one pass, in [16, 4096]. More makes prompts cheaper and a decoded token wait longer:
+  /// see the curve in lib/server/README.md. A GPU, whose passes cost nearly the same up to hundreds
+  /// of rows, wants 256 or more.
+  int32_t token_budget = 40;
 
   /// Steps of at most this many rows are short.
   [[nodiscard]] int32_t short_rows() const { return token_budget < 32 ? token_budget / 4 : 8; }
@@ -49,23 +50,29 @@ struct Piece {
 /// A lane carries one step at a time: a session has one. Lanes belong to clients. Not thread-safe.
 class BatchScheduler {
  public:
-  /// \throws std::invalid_argument when `options` are not valid.
-  explicit BatchScheduler(BatchOptions options);
+  /// Beside decoding sessions a prompt's row behind p positions counts as 1 + p /
+  /// `positions_per_row` rows: attending to so many takes as long as all else that is done for it.
+  /// 0: as one. \throws std::invalid_argument when `options` are not valid or it is negative.
+  explicit BatchScheduler(BatchOptions options, int32_t positions_per_row = 0);
 
-  /// A step of `rows` rows, at least 1. \throws std::logic_error when the lane has one already.
-  void submit(uint64_t lane, uint64_t client, int32_t rows);
+  /// A step of `rows` rows, at least 1, the first of them behind `position` others. \throws
+  /// std::logic_error when the lane has one already.
+  void submit(uint64_t lane, uint64_t client, int32_t rows, int32_t position = 0);
 
   /// Forgets what is left of a lane's step, if there is one.
   void cancel(uint64_t lane);
 
   /// What to run now, at most one piece a lane and `token_budget` rows in all; empty when nothing
   /// waits. When no short step waits and none is `expected`, nobody has to be spared a long pass:
-  /// prompts get at least kLoneRows. A step is forgotten once its last piece is handed out.
+  /// prompts get at least kLoneRows, each counted as one. A step is forgotten once its last piece
+  /// is handed out.
   [[nodiscard]] std::vector<Piece> next_batch(bool expected = true);
   static constexpr int32_t kLoneRows = 128;
 
   /// Steps that are waiting or half done.
   [[nodiscard]] size_t waiting() const { return steps_.size(); }
+  /// Whether one of them is a prompt, which fills what others leave of a pass.
+  [[nodiscard]] bool prompt_waits() const;
 
  private:
   struct Step {
@@ -73,6 +80,7 @@ class BatchScheduler {
     uint64_t client = 0;
     uint64_t order = 0;  // of submission
     int32_t rows = 0;
+    int32_t position = 0;  // of the first
     int32_t done = 0;
   };
   struct Client {
@@ -80,13 +88,16 @@ class BatchScheduler {
     size_t steps = 0;
   };
 
-  /// Appends pieces of `steps`, in the order of fairness, until `room` rows are used. Whole steps
-  /// only, or pieces. \returns the room that is left.
-  int32_t take(std::span<Step* const> steps, bool whole, int32_t room, std::vector<Piece>& batch);
+  /// Appends steps, or pieces of them when not `whole`, in the order of fairness, until rows worth
+  /// `room` are used; a row counts `per_position` more for every position before it. \returns the
+  /// room that is left.
+  double take(std::span<Step* const> steps, bool whole, double per_position, double room,
+              std::vector<Piece>& batch);
   void remove(uint64_t lane);
   [[nodiscard]] uint64_t least_served() const;
 
   BatchOptions options_;
+  double per_position_;  // what a position before it adds to what a prompt's row counts
   uint64_t next_order_ = 0;
   std::map<uint64_t, Step> steps_;      // by lane
   std::map<uint64_t, Client> clients_;  // those with steps, and those ahead of the least served

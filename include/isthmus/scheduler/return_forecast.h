@@ -1,15 +1,19 @@
 // Whether the next pass is worth putting off for sessions that were answered a moment ago.
 //
-// A session that decodes sends its next token as soon as it has the last one. Without a little
-// patience those that answer within a millisecond miss the pass that the first of them starts, and
-// the sessions fall apart into groups that take turns: two half passes in place of a whole one.
+// A session that decodes sends its next token as soon as it has the last one. Without patience
+// those that need a millisecond for it miss the pass that the first of them starts, and the
+// sessions fall apart into groups that take turns. What that costs is the caller's to say: beside a
+// prompt, which fills every pass, a whole pass for each that missed one; otherwise only what two
+// small passes take longer than a large one, which is little where the time goes with the rows.
 //
 // Pure: ids and times in, a time out.
 #pragma once
 
 #include <isthmus/core/clock.h>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 
@@ -30,10 +34,12 @@ class ReturnForecast {
   /// tenth of a second at least, for a second when it was never away before.
   [[nodiscard]] bool expects_any(Clock::TimePoint now) const;
 
-  /// How long to wait for more at `now` when a pass takes `pass`: at most a quarter of it, and only
-  /// for lanes that usually come back in time. 0: nobody is worth it.
+  /// How much longer sessions wait for a token on average when so many lanes miss the next pass.
+  using Loss = std::function<std::chrono::nanoseconds(size_t missing)>;
+  /// How long to wait for more at `now`: for the lanes that usually come back before waiting for
+  /// them has taken as long as `loss` says, and until it has. 0: nobody is worth it.
   [[nodiscard]] std::chrono::nanoseconds worth_waiting(Clock::TimePoint now,
-                                                       std::chrono::nanoseconds pass) const;
+                                                       const Loss& loss) const;
 
  private:
   struct Lane {

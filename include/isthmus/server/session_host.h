@@ -11,6 +11,7 @@
 #include <isthmus/model/fingerprint.h>
 #include <isthmus/scheduler/admission.h>
 #include <isthmus/scheduler/batch_scheduler.h>
+#include <isthmus/scheduler/pass_times.h>
 #include <isthmus/scheduler/return_forecast.h>
 #include <isthmus/server/observer.h>
 #include <isthmus/server/options.h>
@@ -21,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -85,6 +87,9 @@ class SessionHost {
   /// Numbers a client for scheduler and quotas.
   uint64_t client_id(const std::string& key);
 
+  /// Learns from a pass and tells the observer of it.
+  void note_pass(std::span<const scheduler::Piece> pieces, size_t rows,
+                 std::chrono::nanoseconds time);
   /// Answers the step at the head of the queue, all of whose pieces have been computed.
   void finish(Session& session);
   /// Answers the step at the head of the queue with an error, and those behind it, which build on
@@ -105,6 +110,7 @@ class SessionHost {
   scheduler::Admission admission_;
   scheduler::BatchScheduler scheduler_;
   scheduler::ReturnForecast forecast_;
+  scheduler::PassTimes pass_times_;
   std::chrono::nanoseconds last_pass_{0};
   bool draining_ = false;
   uint64_t next_lane_ = 1;

@@ -70,6 +70,45 @@ TEST_CASE("a quarter of the budget is a prompt's, however many sessions decode",
         Batch{{17, 0, 1, kLast}, {18, 0, 1, kLast}, {19, 0, 1, kLast}, {20, 0, 1, kLast}});
 }
 
+TEST_CASE("the more positions a prompt's row attends to, the more it counts", "[scheduler]") {
+  struct Row {
+    int32_t position;
+    int32_t rows;  // the first piece beside 4 decoded tokens, of a budget of 24
+  };
+  const Row rows[] = {
+      {0, 19},      // 19 + (0 + ... + 18) / 1,000 = 19.2
+      {500, 13},    // 13 * 1.5 and a little
+      {1000, 9},    // 9 * 2 + 0.04; a tenth would make it 20.05
+      {4000, 3},    // 3 * 5
+      {50'000, 1},  // 51, but it must go on
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.position);
+    BatchScheduler scheduler({.token_budget = 24}, /*positions_per_row=*/1000);
+    for (uint64_t lane = 1; lane <= 4; ++lane) scheduler.submit(lane, lane, 1, row.position);
+    scheduler.submit(9, 9, 200, row.position);
+    const Batch batch = scheduler.next_batch();
+    REQUIRE(batch.size() == 5);  // decoded tokens count as one, wherever they are
+    CHECK(batch.back() == Piece{9, 0, row.rows, kMore});
+  }
+  BatchScheduler alone({.token_budget = 24}, 1000);
+  alone.submit(9, 9, 200, 1000);
+  CHECK(alone.next_batch(/*expected=*/false) == Batch{{9, 0, 128, kMore}});
+  CHECK(alone.next_batch(/*expected=*/true) == Batch{{9, 128, 11, kMore}});  // 11 * 2.133
+}
+
+TEST_CASE("a scheduler knows of its prompts", "[scheduler]") {
+  BatchScheduler scheduler({.token_budget = 16});
+  scheduler.submit(1, 1, 4);
+  CHECK_FALSE(scheduler.prompt_waits());
+  scheduler.submit(2, 2, 20);
+  CHECK(scheduler.prompt_waits());
+  CHECK(scheduler.next_batch() == Batch{{1, 0, 4, kLast}, {2, 0, 12, kMore}});
+  CHECK(scheduler.prompt_waits());
+  CHECK(scheduler.next_batch() == Batch{{2, 12, 8, kLast}});
+  CHECK_FALSE(scheduler.prompt_waits());
+}
+
 TEST_CASE("prompts of two clients take turns, those of one go in order", "[scheduler]") {
   BatchScheduler scheduler({.token_budget = 16});
   scheduler.submit(/*lane=*/1, /*client=*/1, 32);
@@ -124,6 +163,8 @@ TEST_CASE("cancelling frees the rows at once", "[scheduler]") {
 
 TEST_CASE("what a caller must not do", "[scheduler]") {
   CHECK_FAILS_WITH(BatchOptions{.token_budget = 15}.validate(), ErrorCode::kInvalidArgument);
+  CHECK_THROWS_AS(BatchScheduler({.token_budget = 16}, /*positions_per_row=*/-1),
+                  std::invalid_argument);
   CHECK_THROWS_AS(BatchScheduler({.token_budget = 5000}), std::invalid_argument);
   BatchScheduler scheduler({.token_budget = 16});
   scheduler.submit(1, 1, 1);
@@ -134,7 +175,10 @@ TEST_CASE("what a caller must not do", "[scheduler]") {
 /// Random clients that submit whenever a lane of theirs is free.
 class Crowd {
  public:
-  explicit Crowd(uint32_t seed) : random_(seed), budget_(16 + pick(100)), scheduler_({budget_}) {}
+  explicit Crowd(uint32_t seed)
+      : random_(seed),
+        budget_(16 + pick(100)),
+        scheduler_({.token_budget = budget_}, /*positions_per_row=*/pick(2) * 500) {}
 
   void run(int rounds) {
     for (int round = 0; round < rounds; ++round) {
@@ -160,7 +204,7 @@ class Crowd {
 
   void submit(uint64_t lane) {
     const int32_t rows = pick(2) == 0 ? 1 + pick(8) : 1 + pick(300);
-    scheduler_.submit(lane, /*client=*/lane / 3, rows);
+    scheduler_.submit(lane, /*client=*/lane / 3, rows, /*position=*/pick(400));
     steps_[lane] = {rows};
   }
 
@@ -183,8 +227,11 @@ class Crowd {
     REQUIRE(total <= budget_);
     REQUIRE(batch.empty() == (total == 0));
     // No starvation: a lane's turn comes within what its client's other lanes and the other
-    // clients' shares can take: 12 lanes of up to 300 rows at a quarter of the budget.
-    for (const auto& [lane, step] : steps_) REQUIRE(step.waited <= 12 * 300 / (budget_ / 4));
+    // clients' shares can take: 12 lanes of up to 300 rows, each counted as up to 2.4, at a quarter
+    // of the budget.
+    for (const auto& [lane, step] : steps_) {
+      REQUIRE(step.waited <= 12 * 300 * 12 / 5 / (budget_ / 4));
+    }
     REQUIRE(scheduler_.waiting() == steps_.size());
   }
 

@@ -1,5 +1,7 @@
 #include <isthmus/scheduler/return_forecast.h>
 
+#include <vector>
+
 #include "support/catch.h"
 
 namespace isthmus::scheduler {
@@ -10,6 +12,11 @@ using std::chrono::microseconds;
 const Clock::TimePoint kStart{std::chrono::hours(1)};
 constexpr microseconds kPass{8000};
 constexpr microseconds kNo{0};
+
+/// Of a caller to whom it does not matter how many are missing.
+ReturnForecast::Loss always(microseconds loss) {
+  return [loss](size_t) { return loss; };
+}
 
 /// A forecast in which lane 1 has come back `away` after each of some answers.
 ReturnForecast accustomed(microseconds away) {
@@ -23,16 +30,17 @@ ReturnForecast accustomed(microseconds away) {
   return forecast;
 }
 
-TEST_CASE("who is usually back soon is waited for, up to twice as long as usual",
+TEST_CASE("who is usually back soon is waited for, as long as it is worth",
           "[scheduler][forecast]") {
   ReturnForecast forecast = accustomed(microseconds(500));
   const auto now = kStart + std::chrono::minutes(1);
-  CHECK(forecast.worth_waiting(now, kPass) == kNo);  // it is here
+  const auto loss = always(microseconds(2000));
+  CHECK(forecast.worth_waiting(now, loss) == kNo);  // it is here
   forecast.answered(1, now);
-  CHECK(forecast.worth_waiting(now, kPass) == microseconds(1000));
-  CHECK(forecast.worth_waiting(now + microseconds(600), kPass) == microseconds(400));
-  CHECK(forecast.worth_waiting(now + microseconds(1000), kPass) == kNo);
-  CHECK(forecast.worth_waiting(now + std::chrono::hours(1), kPass) == kNo);
+  CHECK(forecast.worth_waiting(now, loss) == microseconds(2000));
+  CHECK(forecast.worth_waiting(now + microseconds(600), loss) == microseconds(1400));
+  CHECK(forecast.worth_waiting(now + microseconds(2000), loss) == kNo);
+  CHECK(forecast.worth_waiting(now + std::chrono::hours(1), loss) == kNo);
 }
 
 TEST_CASE("who decodes is expected for a while, who is gone is not", "[scheduler][forecast]") {
@@ -54,15 +62,51 @@ TEST_CASE("who decodes is expected for a while, who is gone is not", "[scheduler
   CHECK_FALSE(distant.expects_any(now));
 }
 
-TEST_CASE("who is far away is not waited for", "[scheduler][forecast]") {
+TEST_CASE("who takes longer than missing a pass costs is not waited for", "[scheduler][forecast]") {
   const auto now = kStart + std::chrono::minutes(1);
-  ReturnForecast slow = accustomed(microseconds(1500));  // twice that is more than a quarter pass
+  ReturnForecast slow = accustomed(microseconds(1500));
   slow.answered(1, now);
-  CHECK(slow.worth_waiting(now, kPass) == kNo);
-  CHECK(slow.worth_waiting(now, 2 * kPass) == microseconds(3000));
+  CHECK(slow.worth_waiting(now, always(microseconds(1400))) == kNo);
+  CHECK(slow.worth_waiting(now, always(microseconds(1600))) == microseconds(1600));
+  CHECK(slow.worth_waiting(now, always(kNo)) == kNo);
   ReturnForecast stranger;
   stranger.answered(2, now);  // nothing is known of it
-  CHECK(stranger.worth_waiting(now, kPass) == kNo);
+  CHECK(stranger.worth_waiting(now, always(kPass)) == kNo);
+}
+
+TEST_CASE("only those that can be waited for count", "[scheduler][forecast]") {
+  // Lane n usually comes back after n * 1,000 us. All are away since `now` but for those that are
+  // away for an hour.
+  struct Row {
+    std::vector<uint64_t> away;
+    std::vector<uint64_t> gone;
+    microseconds each;  // what every lane that misses the pass adds to the loss
+    microseconds wait;
+  };
+  const Row rows[] = {
+      {{1, 2, 3}, {}, microseconds(1000), microseconds(3000)},
+      {{1, 2, 9}, {}, microseconds(1000), microseconds(2000)},  // 9 ms for 3 of 3
+      {{1, 3, 9}, {}, microseconds(1000), microseconds(1000)},  // nor 3 ms for 2
+      {{2, 3, 9}, {}, microseconds(1000), kNo},
+      {{1, 3}, {2}, microseconds(1000), microseconds(1000)},  // who is gone makes nobody worth more
+      {{1, 3}, {2}, microseconds(1500), microseconds(3000)},
+      {{}, {1, 2, 3}, microseconds(9000), kNo},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.away, row.gone, row.each.count());
+    const auto now = kStart + std::chrono::hours(10);
+    ReturnForecast forecast;
+    for (uint64_t lane = 1; lane <= 9; ++lane) {
+      const auto back = kStart + lane * microseconds(1000);
+      forecast.answered(lane, kStart);
+      forecast.caught_up(back);
+      forecast.arrived(lane, back);
+    }
+    for (const uint64_t lane : row.away) forecast.answered(lane, now);
+    for (const uint64_t lane : row.gone) forecast.answered(lane, now - std::chrono::hours(1));
+    CHECK(forecast.worth_waiting(now, [&](size_t missing) { return row.each * missing; }) ==
+          row.wait);
+  }
 }
 
 TEST_CASE("the time that nobody looked is not taken for the lane's own", "[scheduler][forecast]") {
@@ -88,7 +132,8 @@ TEST_CASE("the time that nobody looked is not taken for the lane's own", "[sched
     forecast.arrived(1, now + row.found);
     now += std::chrono::minutes(1);
     forecast.answered(1, now);
-    CHECK(forecast.worth_waiting(now, kPass) == 2 * row.learnt);
+    CHECK(forecast.worth_waiting(now, always(row.learnt + microseconds(1))) > kNo);
+    CHECK(forecast.worth_waiting(now, always(row.learnt - microseconds(1))) == kNo);
   }
 }
 
@@ -101,7 +146,7 @@ TEST_CASE("a decoder beside a prompt gets into every pass however it began",
   int missed_lately = 0;
   Clock::TimePoint returns = now;
   for (int pass = 0; pass < 60; ++pass) {
-    const auto wait = forecast.worth_waiting(now, kPass);
+    const auto wait = forecast.worth_waiting(now, always(kPass / 4));
     const bool comes = returns <= now + wait;
     if (comes) {
       now = std::max(now, returns);
@@ -130,9 +175,9 @@ TEST_CASE("habits are learnt anew, and forgotten with the lane", "[scheduler][fo
     forecast.arrived(1, now + microseconds(100));
   }
   forecast.answered(1, now);
-  CHECK(forecast.worth_waiting(now, kPass) > kNo);
+  CHECK(forecast.worth_waiting(now, always(kPass)) > kNo);
   forecast.forget(1);
-  CHECK(forecast.worth_waiting(now, kPass) == kNo);
+  CHECK(forecast.worth_waiting(now, always(kPass)) == kNo);
 }
 
 }  // namespace

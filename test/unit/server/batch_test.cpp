@@ -119,7 +119,7 @@ TEST_CASE("a pass carries the tokens of all who decode and a piece of a prompt",
   wire::Open open = f.open_message();
   open.max_tokens = 64;
   const uint64_t prompt = f.expect<wire::Opened>(f.ask(open)).session;
-  f.tell(step(prompt, 1, 0, 30), f.payload(0, 30));
+  f.tell(step(prompt, 1, 0, 18), f.payload(0, 18));
   f.tell(step(first, 1, 0, 1), f.payload(0, 1));
   f.tell(step(second, 1, 0, 1), f.payload(0, 1), kBob);
   REQUIRE(f.host.run_batch());
