@@ -2,6 +2,7 @@
 #include <sodium.h>
 
 #include <algorithm>
+#include <bit>
 #include <string_view>
 #include <utility>
 
@@ -34,6 +35,11 @@ class Hash {
     }
     bytes(little);
   }
+  void number(float value) { number(uint64_t{std::bit_cast<uint32_t>(value)}); }
+  void numbers(std::span<const float> values) {
+    number(uint64_t{values.size()});
+    for (const float value : values) number(value);
+  }
   void text(std::string_view text) {
     number(text.size());
     bytes(std::as_bytes(std::span(text)));
@@ -57,6 +63,31 @@ Digest tensor_digest(const Tensor& tensor) {
   for (const uint64_t size : tensor.shape) hash.number(size);
   hash.number(tensor.data.size());
   hash.bytes(tensor.data);
+  return hash.finish();
+}
+
+/// The same for a file and its slices, and for whoever else computes the same of equal weights.
+Digest config_digest(const ModelConfig& c) {
+  Hash hash("config");
+  for (const int32_t size : {c.layer_count, c.hidden_size, c.head_count, c.kv_head_count,
+                             c.head_size, c.mlp_size, c.vocab_size}) {
+    hash.number(static_cast<uint64_t>(size));
+  }
+  for (const float number : {c.norm_epsilon, c.norm_weight_offset, c.embedding_scale,
+                             c.attention_scale, c.attention_softcap, c.final_softcap}) {
+    hash.number(number);
+  }
+  hash.number(static_cast<uint64_t>(c.activation));
+  for (const bool trait : {c.qkv_bias, c.output_bias, c.qk_norm, c.post_norms, c.tied_head}) {
+    hash.number(uint64_t{trait});
+  }
+  hash.number(static_cast<uint64_t>(c.rope_pairs));
+  hash.numbers(c.rope_global);
+  hash.numbers(c.rope_local);
+  for (const LayerAttention& layer : c.layers) {
+    hash.number(static_cast<uint64_t>(layer.window));
+    hash.number(uint64_t{layer.local_rope});
+  }
   return hash.finish();
 }
 
@@ -130,6 +161,7 @@ Result<Fingerprint> fingerprint(const ModelFile& file, ThreadPool& pool) {
   ISTHMUS_ASSIGN(const std::vector<Digest> parts, part_digests(file, pool));
   Hash hash("model");
   for (const Digest& part : parts) hash.bytes(part);
+  hash.bytes(config_digest(file.config()));
   return Fingerprint{hash.finish()};
 }
 

@@ -1,17 +1,18 @@
-// What tells one model's weights from another's: the root of a hash tree over its tensors as they
-// lie in the file, so that a device that holds only some layers can tell too.
+// What tells one model from another: the root of a hash tree over its config and its tensors as
+// they lie in the file, so that a device that holds only some layers can tell too.
 //
 //   tensor       H("tensor" | its name, type, shape and bytes)
 //   part         H("part" | its tensors, in the order of their names)
-//   fingerprint  H("model" | shared part | embedding | head | layer 0 | layer 1 | ...)
+//   config       H("config" | ModelConfig's numbers and traits that change results, in their order)
+//   fingerprint  H("model" | shared part | embedding | head | layer 0 | layer 1 | ... | config)
 //
 // H is BLAKE2b with 256 bits (RFC 7693). Names are GGUF's; lengths go before what varies in length,
-// numbers are 64-bit little-endian. The head is the final norm and, unless it is the embedding
-// table, the LM head; the shared part is what belongs to all (rope_freqs.weight).
+// numbers are 64-bit little-endian, floats their bits. The head is the final norm and, unless it is
+// the embedding table, the LM head; the shared part is what belongs to all (rope_freqs.weight).
 //
 // A slice carries the digests of all parts of its source: what it holds is checked against them,
-// and the root follows. Sizes and traits (ModelConfig) are not in it, and neither is how an engine
-// stores the weights.
+// and the root follows. Not in it: the architecture's name and the length of text a model was
+// trained for, which change no result, and how an engine stores the weights.
 #pragma once
 
 #include <isthmus/core/error.h>

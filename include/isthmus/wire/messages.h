@@ -30,7 +30,7 @@ struct ModelSummary {
   uint32_t layer_count = 0;  ///< at least 1, and so are the next two
   uint32_t hidden_size = 0;
   uint32_t vocab_size = 0;  ///< less than 2^31
-  /// Of its weights (isthmus/model/fingerprint.h).
+  /// Of its weights and its arithmetic (isthmus/model/fingerprint.h).
   std::array<std::byte, 32> fingerprint{};
   friend bool operator==(const ModelSummary&, const ModelSummary&) = default;
 };

@@ -41,7 +41,7 @@ GgufFile untied() {
 TEST_CASE("a fingerprint is the one that another implementation computes", "[model][fingerprint]") {
   // tools/refgen/fingerprint.py, of the same file.
   CHECK(fingerprint_of(tiny_gguf()) ==
-        "3bfdbb1600faf2397fc0d7e331dc645e3eb64bd0210f8fdd031da814234eea4e");
+        "d05f64f15b899d710c5ed8a69b04347ddb843b076f95a29a5e95a857db4fa4b6");
 }
 
 TEST_CASE("every tensor's name, type, shape and bytes count", "[model][fingerprint]") {
@@ -69,13 +69,32 @@ TEST_CASE("every tensor's name, type, shape and bytes count", "[model][fingerpri
   }
 }
 
-TEST_CASE("where tensors lie, threads and metadata do not count", "[model][fingerprint]") {
+TEST_CASE("what the metadata say of the arithmetic counts", "[model][fingerprint]") {
+  std::set<std::string> seen = {fingerprint_of(untied())};
+  const std::pair<const char*, test::GgufValue> changes[] = {
+      {"llama.attention.layer_norm_rms_epsilon", 1e-6F},
+      {"llama.rope.freq_base", 501.0F},
+      {"llama.attention.head_count", 4U},  // of half the size
+      {"llama.rope.scaling.type", "linear"},
+  };
+  for (const auto& [key, value] : changes) {
+    CAPTURE(key);
+    GgufFile changed = untied();
+    changed.set(key, value);
+    if (key == std::string("llama.rope.scaling.type"))
+      changed.set("llama.rope.scaling.factor", 2.0F);
+    CHECK(seen.insert(fingerprint_of(changed)).second);
+  }
+}
+
+TEST_CASE("where tensors lie, threads and other metadata do not count", "[model][fingerprint]") {
   const std::string expected = fingerprint_of(untied());
   GgufFile shuffled = untied();
   std::reverse(shuffled.tensors.begin(), shuffled.tensors.end());
   shuffled.alignment = 256;
   shuffled.set("general.alignment", 256U);
   shuffled.set("general.name", "another");
+  shuffled.set("llama.context_length", 77U);
   CHECK(fingerprint_of(shuffled) == expected);
   const test::TempFolder folder;
   write(folder.path() / "m.gguf", untied().bytes());
