@@ -38,12 +38,10 @@ const char* name_of(Precision precision) {
   return "";
 }
 
-/// How many positions cost as much as a row's products. A position's products are of floats, which
-/// this many of the matrices' take as long as (SmolLM2, AVX-512, pieces of 24 to 32 rows).
+/// How many positions cost as much as a row's products. Attention multiplies floats; `costs` is how
+/// many of the matrices' products take as long (SmolLM2, AVX-512, pieces of 32 rows).
 int32_t positions_per_row(const model::ModelConfig& config, Precision precision) {
-  const double costs = precision == Precision::kExact  ? 1
-                       : precision == Precision::kFine ? 1.6
-                                                       : 2.2;
+  const double costs = precision == Precision::kExact ? 1 : precision == Precision::kFine ? 1.7 : 3;
   const auto hidden = int64_t{config.hidden_size};
   const int64_t queries = int64_t{config.head_count} * config.head_size;
   const int64_t keys = int64_t{config.kv_head_count} * config.head_size;

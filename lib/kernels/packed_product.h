@@ -207,7 +207,8 @@ inline void packed_tile(const PackedProduct& p, const uint8_t* block, size_t row
     Vector outputs[Rows] = {};
     const uint8_t* group = block;
     for (size_t g = 0; g < p.groups; ++g, group += L::kGroupBytes) {
-      if (Rows <= 2 && part == 0) {
+      // The first rows bring a block from memory, the others find it in the cache.
+      if (row == 0 && part == 0) {
         for (size_t line = 0; line < L::kGroupBytes; line += 64) {
           __builtin_prefetch(group + kAhead + line);
         }

@@ -152,10 +152,11 @@ def budget_row(args, budget):
     chunked = budget <= 256
     flags = ["--token-budget", budget] + ([] if chunked else ["--max-step-tokens", 4096])
     chunk = [] if chunked else ["--chunk", 4096]
+    length = 17 if budget >= 24 else 27  # the prompt comes half-way, and is to end within it
     beside, alone = [], []
     for _ in range(args.repetitions):
         with Server(args, *flags) as server:
-            beside.append(server.load("--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", 17, *chunk))
+            beside.append(server.load("--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", length, *chunk))
             alone.append(server.load("--devices", 0, "--warm-up", 0, "--intruder", 2048, "--duration", 8, *chunk))
 
     if not all("intruder_s" in run for run in beside + alone):
@@ -266,7 +267,7 @@ def main():
         if name == "sessions":
             command.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256])
         if name == "budget":
-            command.add_argument("--budgets", type=int, nargs="+", default=[16, 24, 32, 40, 48, 64, 128, 4096],
+            command.add_argument("--budgets", type=int, nargs="+", default=[16, 24, 32, 40, 44, 48, 64, 128, 4096],
                                  help="4096: no chunking")
             command.add_argument("--repetitions", type=int, default=3)
     args = parser.parse_args()
