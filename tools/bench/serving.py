@@ -27,6 +27,13 @@ import urllib.request
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
+def ticks(most):
+    """Round numbers from 0 to `most`, two to five steps apart."""
+    unit = 10 ** math.floor(math.log10(most / 5))
+    step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= most / 5)
+    return [step * i for i in range(int(most / step) + 1)]
+
+
 def svg(title, x_label, panels, log_x=False):
     """Lines over one x axis: panels are (y label, {name: [(x, y), ...]}), drawn below each other from 0 up."""
     width, height, left, top = 640, 220, 70, 40
@@ -40,9 +47,8 @@ def svg(title, x_label, panels, log_x=False):
         most = max(y for points in lines.values() for _, y in points) * 1.05 or 1
         parts.append(f'<rect x="{left}" y="{y0}" width="{width}" height="{height}" fill="none" stroke="#999"/>'
                      f'<text transform="translate(14,{y0 + height / 2}) rotate(-90)" text-anchor="middle">{y_label}</text>')
-        for tick in range(5):
-            y = y0 + height * (1 - tick / 4)
-            parts.append(f'<text x="{left - 5}" y="{y + 4:.0f}" text-anchor="end">{most * tick / 4:.3g}</text>')
+        for value in ticks(most):
+            parts.append(f'<text x="{left - 5}" y="{y0 + height * (1 - value / most) + 4:.0f}" text-anchor="end">{value:g}</text>')
         for line, (name, points) in enumerate(lines.items()):
             colour = COLOURS[line % len(COLOURS)]
             drawn = [(left + width * (place(x) - low) / span, y0 + height * (1 - y / most)) for x, y in sorted(points)]
@@ -184,9 +190,12 @@ def budget(args):
         print(f"| {name} | {ms(row['before'])} | {ms(row['during'])}, {ms(row['during_p99'])} | {row['p99_ratio']:.1f} | {row['prompt']:.2f} | "
               f"{row['alone']:.2f} | {row['prompt_ratio']:.2f} |", flush=True)
         rows.append(row)
+    chunked = [r for r in rows if r["budget"] <= 256]
+    ends = [chunked[0]["budget"], chunked[-1]["budget"]]
     picture = svg("A prompt of 2,048 tokens among 8 decoding sessions", "token budget",
-                  [("p99 over median before", {"between tokens": [(r["budget"], r["p99_ratio"]) for r in rows]}),
-                   ("times as long as alone", {"the prompt": [(r["budget"], r["prompt_ratio"]) for r in rows]})], log_x=True)
+                  [("p99 over median before", {"between tokens": [(r["budget"], r["p99_ratio"]) for r in chunked], "3": [(x, 3) for x in ends]}),
+                   ("times as long as alone", {"the prompt": [(r["budget"], r["prompt_ratio"]) for r in chunked], "1.7": [(x, 1.7) for x in ends]})],
+                  log_x=True)
     return rows, picture
 
 
