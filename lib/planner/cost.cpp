@@ -153,10 +153,9 @@ double weight_loss(const Problem& problem, const Placement& placement, uint32_t 
   const bool uniform = front_bits == back_bits;
   double loss = -1;
   for (const WeightQuality& row : problem.evidence.weights) {
-    const bool matches = row.front_bits == front_bits && row.back_bits == back_bits &&
-                         row.kv_bits == problem.choices.kv_bits[kv] &&
-                         row.precision == problem.device.precision;
-    if (matches && (uniform || (row.cut == placement.cut && !placement.has_tail())))
+    const bool placed = uniform || (row.cut == placement.cut && !placement.has_tail());
+    if (placed && row.front_bits == front_bits && row.back_bits == back_bits &&
+        row.kv_bits == problem.choices.kv_bits[kv] && row.precision == problem.device.precision)
       loss = std::max({loss, row.change, 0.0});
   }
   return loss < 0 ? kUnmeasured : loss;
@@ -263,7 +262,10 @@ Metrics timed_metrics(const Problem& problem, bool local, const BlockPart& block
 }
 
 Prediction predict(const Problem& problem, const Candidate& candidate) {
-  const Placement placement = placements(problem)[candidate.placement];
+  return predict(problem, placements(problem)[candidate.placement], candidate);
+}
+
+Prediction predict(const Problem& problem, const Placement& placement, const Candidate& candidate) {
   const bool local = placement.is_local();
   const BlockPart block =
       make_block(problem, placement, front_part(problem, placement, candidate.front, candidate.kv),

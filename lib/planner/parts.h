@@ -121,6 +121,10 @@ struct Chunks {
 [[nodiscard]] CodecPart down_part(const Problem& problem, const Placement& placement,
                                   uint32_t down);
 
+/// `predict` where the placement has been found already.
+[[nodiscard]] Prediction predict(const Problem& problem, const Placement& placement,
+                                 const Candidate& candidate);
+
 /// Steps of the three kinds.
 [[nodiscard]] StepCost token_step(const Problem& problem, bool local, const BlockPart& block,
                                   const CodecPart& up, const CodecPart& down);

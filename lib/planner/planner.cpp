@@ -20,6 +20,27 @@ double relaxed(const Constraint& constraint) {
   return constraint.limit + kRelaxation * std::abs(constraint.limit);
 }
 
+Plan plan_at(const Problem& problem, const Placement& placement, const Candidate& candidate) {
+  const Choices& choices = problem.choices;
+  Plan plan{.placement = placement,
+            .front_bits = choices.front_bits[candidate.front],
+            .back_bits = choices.back_bits[candidate.back],
+            .kv_bits = choices.kv_bits[candidate.kv],
+            .context = choices.contexts[candidate.context],
+            .predicted = predict(problem, placement, candidate)};
+  if (plan.placement.is_local()) {
+    plan.back_bits = plan.front_bits;
+  } else {
+    plan.codec_up = choices.codecs_up[candidate.up];
+    if (plan.placement.has_tail()) plan.codec_down = choices.codecs_down[candidate.down];
+  }
+  return plan;
+}
+
+Plan plan_of(const Space& space, const Candidate& candidate) {
+  return plan_at(space.problem(), space.placement({.placement = candidate.placement}), candidate);
+}
+
 std::vector<Sensitivity> find_binding(const Space& space, const std::optional<Plan>& plan) {
   const Problem& problem = space.problem();
   std::vector<Sensitivity> list;
@@ -30,7 +51,7 @@ std::vector<Sensitivity> find_binding(const Space& space, const std::optional<Pl
     if (!candidate) continue;
     Sensitivity found{.constraint = problem.constraints[i],
                       .relaxed_limit = goal.constraints[i].limit,
-                      .relaxed = make_plan(problem, *candidate),
+                      .relaxed = plan_of(space, *candidate),
                       .gain = std::numeric_limits<double>::infinity()};
     if (plan) {
       const double before = plan->predicted.metrics[problem.objective];
@@ -52,7 +73,7 @@ std::optional<Plan> best_of(const Space& space,
   std::optional<Candidate> candidate = minimize(space, goal_of(problem), wanted);
   if (!candidate) candidate = minimize(space, {.objective = problem.objective}, wanted);
   if (!candidate) return std::nullopt;
-  return make_plan(problem, *candidate);
+  return plan_of(space, *candidate);
 }
 
 std::optional<Candidate> find_nearest(const Space& space) {
@@ -65,7 +86,7 @@ std::vector<Plan> find_best_per_cut(const Space& space) {
   for (int32_t cut = Placement::kLocal; cut <= problem.device.model.layer_count; ++cut) {
     const std::optional<Candidate> candidate = minimize(
         space, goal_of(problem), [&](const Placement& placement) { return placement.cut == cut; });
-    if (candidate) list.push_back(make_plan(problem, *candidate));
+    if (candidate) list.push_back(plan_of(space, *candidate));
   }
   return list;
 }
@@ -89,20 +110,7 @@ std::optional<Candidate> nearest_to_feasible(const Problem& problem) {
 }
 
 Plan make_plan(const Problem& problem, const Candidate& candidate) {
-  const Choices& choices = problem.choices;
-  Plan plan{.placement = placements(problem)[candidate.placement],
-            .front_bits = choices.front_bits[candidate.front],
-            .back_bits = choices.back_bits[candidate.back],
-            .kv_bits = choices.kv_bits[candidate.kv],
-            .context = choices.contexts[candidate.context],
-            .predicted = predict(problem, candidate)};
-  if (plan.placement.is_local()) {
-    plan.back_bits = plan.front_bits;
-  } else {
-    plan.codec_up = choices.codecs_up[candidate.up];
-    if (plan.placement.has_tail()) plan.codec_down = choices.codecs_down[candidate.down];
-  }
-  return plan;
+  return plan_at(problem, placements(problem)[candidate.placement], candidate);
 }
 
 std::vector<Constraint> broken(const Problem& problem, const Metrics& metrics) {
@@ -117,7 +125,7 @@ Result<Answer> solve(const Problem& asked) {
   const Space space(problem);
   Answer answer;
   const std::optional<Candidate> best = minimize(space, goal_of(problem));
-  if (best) answer.plan = make_plan(problem, *best);
+  if (best) answer.plan = plan_of(space, *best);
   answer.census = count(space);
   answer.binding = find_binding(space, answer.plan);
   answer.local = best_of(space, [](const Placement& p) { return p.is_local(); });
@@ -125,7 +133,7 @@ Result<Answer> solve(const Problem& asked) {
       best_of(space, [](const Placement& p) { return p.cut == 0 && !p.has_tail(); });
   if (!best) {
     if (const std::optional<Candidate> near = find_nearest(space)) {
-      answer.nearest = make_plan(problem, *near);
+      answer.nearest = plan_of(space, *near);
       for (const Constraint& constraint : broken(problem, answer.nearest->predicted.metrics)) {
         answer.changes.push_back(
             {constraint.metric, answer.nearest->predicted.metrics[constraint.metric]});
@@ -133,7 +141,7 @@ Result<Answer> solve(const Problem& asked) {
     }
   }
   for (const Candidate& candidate : pareto_front(space))
-    answer.pareto.push_back(make_plan(problem, candidate));
+    answer.pareto.push_back(plan_of(space, candidate));
   answer.best_per_cut = find_best_per_cut(space);
   return answer;
 }

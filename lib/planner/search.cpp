@@ -1,9 +1,9 @@
 #include "search.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <tuple>
 
 namespace isthmus::planner {
@@ -235,24 +235,81 @@ class Counter {
   Census census_;
 };
 
-/// Values on the axes, 0 behind the last.
-using AxisValues = std::array<double, kMetricCount>;
-
-struct FrontMember {
-  AxisValues values;
-  Candidate candidate;
-};
-
-bool at_least_as_good(const AxisValues& a, const AxisValues& b, size_t axis_count) {
-  for (size_t i = 0; i < axis_count; ++i)
+bool at_least_as_good(std::span<const double> a, std::span<const double> b) {
+  for (size_t i = 0; i < a.size(); ++i)
     if (!(a[i] <= b[i])) return false;
   return true;
 }
 
-/// Candidates that none other dominates, as far as they were offered.
+/// Points that none other of them dominates, each for something that has it, the points close
+/// together: looking for what beats a point is most of the work.
+template <typename Owner>
+class Members {
+ public:
+  explicit Members(std::vector<Metric> axes) : axes_(std::move(axes)), point_(axes_.size()) {}
+
+  [[nodiscard]] const std::vector<Owner>& owners() const { return owners_; }
+
+  /// Whether a member is at least as good, or something was not measured and has no place on an
+  /// axis. One that beat a point likely beats the next: it moves to the front, which makes fronts
+  /// of a thousand members several times faster.
+  [[nodiscard]] bool beat(const Metrics& metrics) {
+    for (size_t i = 0; i < axes_.size(); ++i) {
+      point_[i] = metrics[axes_[i]];
+      if (point_[i] == kInfinity) return true;
+    }
+    for (size_t i = 0; i < owners_.size(); ++i) {
+      if (!at_least_as_good(values(i), point_)) continue;
+      swap(i, 0);
+      return true;
+    }
+    return false;
+  }
+
+  /// Adds what no member beats, in place of those that it beats. Of equals the first stays.
+  void offer(const Metrics& metrics, const Owner& owner) {
+    if (beat(metrics)) return;
+    for (size_t i = owners_.size(); i-- > 0;) {
+      if (!at_least_as_good(point_, values(i))) continue;
+      swap(i, owners_.size() - 1);
+      owners_.pop_back();
+      values_.resize(values_.size() - axes_.size());
+    }
+    owners_.push_back(owner);
+    values_.insert(values_.end(), point_.begin(), point_.end());
+  }
+
+ private:
+  [[nodiscard]] std::span<double> values(size_t i) {
+    return {values_.data() + i * axes_.size(), axes_.size()};
+  }
+  void swap(size_t a, size_t b) {
+    if (a == b) return;
+    std::swap(owners_[a], owners_[b]);
+    std::ranges::swap_ranges(values(a), values(b));
+  }
+
+  std::vector<Metric> axes_;
+  std::vector<double> point_;   // what was last compared
+  std::vector<double> values_;  // [member, axis]
+  std::vector<Owner> owners_;
+};
+
+std::vector<Metric> axes_of(const Problem& problem, bool contextual) {
+  std::vector<Metric> axes = problem.axes;
+  std::erase_if(axes, [&](Metric metric) { return is_contextual(metric) != contextual; });
+  return axes;
+}
+
+/// Candidates that none other dominates, as far as they were offered. They come in their order, so
+/// what equals a member comes too late.
 class Front {
  public:
-  explicit Front(const Space& space) : space_(space), axes_(space.problem().axes) {}
+  explicit Front(const Space& space)
+      : space_(space),
+        contextual_axes_(axes_of(space.problem(), true)),
+        timed_axes_(axes_of(space.problem(), false)),
+        members_(space.problem().axes) {}
 
   std::vector<Candidate> run() {
     const Goal all{.constraints = space_.problem().constraints};
@@ -262,86 +319,77 @@ class Front {
       const Goal open = unsettled(all, bounds);
       for (const Block& block : space_.blocks(i)) {
         const Bounds inner = space_.bounds(block, needs_prompt(open));
-        if (worth_a_look(open, inner)) look_into(block, unsettled(open, inner));
+        if (worth_a_look(open, inner)) look_into(block, inner, unsettled(open, inner));
       }
     }
-    std::vector<Candidate> list;
-    for (const FrontMember& member : members_) list.push_back(member.candidate);
+    std::vector<Candidate> list = members_.owners();
     std::sort(list.begin(), list.end());
     return list;
   }
 
  private:
-  [[nodiscard]] AxisValues values(const Metrics& metrics) const {
-    AxisValues list = {};
-    for (size_t i = 0; i < axes_.size(); ++i) list[i] = metrics[axes_[i]];
-    return list;
-  }
-
-  // Candidates come in their order, so what equals a member comes too late. What was not measured
-  // has no place on an axis. A member that beat one candidate likely beats the next: it moves to
-  // the front, which makes fronts of a thousand members several times faster.
-  [[nodiscard]] bool is_beaten(const AxisValues& offered) {
-    if (std::find(offered.begin(), offered.end(), kInfinity) != offered.end()) return true;
-    for (size_t i = 0; i < members_.size(); ++i) {
-      if (!at_least_as_good(members_[i].values, offered, axes_.size())) continue;
-      std::swap(members_[i], members_.front());
-      return true;
-    }
-    return false;
-  }
+  struct Context {
+    uint32_t index = 0;
+    Metrics metrics;
+  };
+  struct Pair {
+    uint32_t up = 0;
+    uint32_t down = 0;
+    Metrics metrics;
+  };
 
   [[nodiscard]] bool needs_prompt(const Goal& open) const {
-    return open.needs_prompt() ||
-           std::find(axes_.begin(), axes_.end(), Metric::kFirstToken) != axes_.end();
+    return open.needs_prompt() || std::find(timed_axes_.begin(), timed_axes_.end(),
+                                            Metric::kFirstToken) != timed_axes_.end();
   }
 
   [[nodiscard]] bool worth_a_look(const Goal& open, const Bounds& bounds) {
     return open.allows(bounds.least, true) && open.allows(bounds.least, false) &&
-           !is_beaten(values(bounds.least));
+           !members_.beat(bounds.least);
   }
 
-  void look_into(const Block& block, const Goal& open) {
-    for_each_context(space_, block, [&](uint32_t context, const Metrics& memory) {
-      if (!open.allows(memory, true)) return;
-      const auto with_memory = [&](Metrics metrics) {
-        for (const Metric metric :
-             {Metric::kDeviceMemory, Metric::kServerMemory, Metric::kContext}) {
-          metrics[metric] = memory[metric];
-        }
-        return metrics;
-      };
-      for_each_pair(
-          space_, block, needs_prompt(open),
-          [&](const Bounds& bounds, size_t) {
-            return open.allows(bounds.least, false) &&
-                   !is_beaten(values(with_memory(bounds.least)));
-          },
-          [&](uint32_t up, uint32_t down, const Metrics& metrics) {
-            if (!open.allows(metrics, false)) return;
-            offer(with_memory(metrics), {.placement = block.placement,
-                                         .front = block.front,
-                                         .back = block.back,
-                                         .kv = block.kv,
-                                         .context = context,
-                                         .up = up,
-                                         .down = down});
-          });
-    });
+  [[nodiscard]] static Metrics joined(const Metrics& timed, const Metrics& contextual) {
+    Metrics metrics = timed;
+    for (const Metric metric : {Metric::kDeviceMemory, Metric::kServerMemory, Metric::kContext})
+      metrics[metric] = contextual[metric];
+    return metrics;
   }
 
-  void offer(const Metrics& metrics, const Candidate& candidate) {
-    const FrontMember offered{values(metrics), candidate};
-    if (is_beaten(offered.values)) return;
-    std::erase_if(members_, [&](const FrontMember& member) {
-      return at_least_as_good(offered.values, member.values, axes_.size());
+  // A context and a pair of codecs that are on the front together are each on that of their own
+  // axes, within their block.
+  void look_into(const Block& block, const Bounds& whole, const Goal& open) {
+    Members<Context> contexts(contextual_axes_);
+    for_each_context(space_, block, [&](uint32_t index, const Metrics& metrics) {
+      if (open.allows(metrics, true)) contexts.offer(metrics, {index, metrics});
     });
-    members_.push_back(offered);
+    if (contexts.owners().empty()) return;
+    Members<Pair> pairs(timed_axes_);
+    for_each_pair(
+        space_, block, needs_prompt(open),
+        [&](const Bounds& bounds, size_t) {
+          return open.allows(bounds.least, false) &&
+                 !members_.beat(joined(bounds.least, whole.least));
+        },
+        [&](uint32_t up, uint32_t down, const Metrics& metrics) {
+          if (open.allows(metrics, false)) pairs.offer(metrics, {up, down, metrics});
+        });
+    for (const Context& context : contexts.owners()) {
+      for (const Pair& pair : pairs.owners()) {
+        members_.offer(joined(pair.metrics, context.metrics), {.placement = block.placement,
+                                                               .front = block.front,
+                                                               .back = block.back,
+                                                               .kv = block.kv,
+                                                               .context = context.index,
+                                                               .up = pair.up,
+                                                               .down = pair.down});
+      }
+    }
   }
 
   const Space& space_;
-  const std::vector<Metric>& axes_;
-  std::vector<FrontMember> members_;
+  std::vector<Metric> contextual_axes_;
+  std::vector<Metric> timed_axes_;
+  Members<Candidate> members_;
 };
 
 }  // namespace
