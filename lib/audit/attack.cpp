@@ -4,8 +4,9 @@
 #include <array>
 #include <cmath>
 #include <functional>
-#include <limits>
+#include <iterator>
 #include <map>
+#include <mutex>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -16,8 +17,12 @@
 namespace isthmus::audit {
 namespace {
 
-// The embeddings among which likelihoods are compared.
+// Mechanisms with so few codes are asked about the whole vocabulary, others about a short list.
+constexpr int32_t kFewCodes = 256;
 constexpr size_t kShortlist = 256;
+// Messages that are asked about together, and embeddings that one thread takes at a time.
+constexpr size_t kMessages = 512;
+constexpr size_t kEmbeddings = 256;
 // Rows whose scores are held by one thread.
 constexpr size_t kBlock = 32;
 
@@ -48,23 +53,6 @@ Interval wilson(size_t hits, size_t count) {
   return {std::max(center - half, 0.0), std::min(center + half, 1.0)};
 }
 
-/// Embeddings as a mechanism's clip leaves them, but for a transform's effect on single
-/// coordinates: good enough to find the nearest ones.
-Matrix clipped(MatrixView<const float> embeddings, const privacy::Clip& clip, bool coordinates) {
-  Matrix result(embeddings.rows(), embeddings.cols());
-  std::ranges::copy(embeddings.values(), result.data());
-  for (size_t r = 0; r < result.rows(); ++r) {
-    Row row(result.row(r).data(), static_cast<Eigen::Index>(result.cols()));
-    const double norm = row.stableNorm();
-    if (norm > clip.norm_l2) row *= static_cast<float>(clip.norm_l2 / norm);
-    if (coordinates && std::isfinite(clip.coordinate)) {
-      const auto most = static_cast<float>(clip.coordinate);
-      row = row.cwiseMin(most).cwiseMax(-most);
-    }
-  }
-  return result;
-}
-
 /// For each row, `count` columns of rows * table^T + offsets.
 std::vector<Candidates> best_products(MatrixView<const float> rows, MatrixView<const float> table,
                                       const Eigen::RowVectorXf& offsets, size_t count,
@@ -84,6 +72,91 @@ std::vector<Candidates> best_products(MatrixView<const float> rows, MatrixView<c
       }
     }
   });
+  return result;
+}
+
+using Messages = std::span<const std::vector<std::byte>>;
+
+/// Scores are kept relative to the best, which float can hold.
+void keep_best(Candidates& candidates, size_t count) {
+  const float best = candidates.front().score;
+  for (Candidate& candidate : candidates) candidate.score -= best;
+  candidates.resize(std::min(candidates.size(), count));
+}
+
+/// For each message the likeliest of all embeddings.
+Result<std::vector<Candidates>> likeliest(Messages messages, const codec::BoundaryCodec& codec,
+                                          MatrixView<const float> embeddings, size_t count,
+                                          ThreadPool& pool) {
+  Rows scores(messages.size(), embeddings.rows());
+  std::mutex mutex;
+  Status failed;
+  pool.parallel_for(embeddings.rows(), kEmbeddings, [&](size_t begin, size_t end) {
+    for (size_t first = begin; first < end; first += kEmbeddings) {
+      const size_t block = std::min(kEmbeddings, end - first);
+      auto logs = codec.log_likelihoods(messages, embeddings.middle_rows(first, block));
+      if (!logs) {
+        const std::lock_guard lock(mutex);
+        failed = propagate(std::move(logs));
+        return;
+      }
+      for (size_t e = 0; e < block; ++e)
+        scores.col(static_cast<Eigen::Index>(first + e)) =
+            Eigen::Map<const Eigen::VectorXd>((*logs)[e].data(), scores.rows()).cast<float>();
+    }
+  });
+  ISTHMUS_TRY(failed);
+  std::vector<Candidates> result(messages.size());
+  for (size_t m = 0; m < messages.size(); ++m) {
+    result[m] =
+        best_of({scores.row(static_cast<Eigen::Index>(m)).data(), embeddings.rows()}, count);
+    keep_best(result[m], count);
+  }
+  return result;
+}
+
+/// For each row the `count` rows of `table` at the least distance.
+std::vector<Candidates> nearest(MatrixView<const float> rows, MatrixView<const float> table,
+                                size_t count, ThreadPool& pool) {
+  // |z - x|^2 = |z|^2 - 2 (z x - |x|^2 / 2).
+  const Eigen::RowVectorXf offsets = -0.5F * as_eigen(table).rowwise().squaredNorm().transpose();
+  return best_products(rows, table, offsets, count, pool);
+}
+
+/// For each message of `release` the likeliest of the embeddings that decode to nearly the same on
+/// average.
+Result<std::vector<Candidates>> likeliest_of_near(const Release& release,
+                                                  const codec::BoundaryCodec& codec,
+                                                  MatrixView<const float> embeddings, size_t count,
+                                                  ThreadPool& pool) {
+  ISTHMUS_ASSIGN(const Matrix means, codec.expectations(embeddings));
+  auto result = nearest(release.rows.view(), means.view(), kShortlist, pool);
+  for (size_t r = 0; r < result.size(); ++r) {
+    Candidates& candidates = result[r];
+    Matrix rows(candidates.size(), embeddings.cols());
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      std::ranges::copy(embeddings.row(static_cast<size_t>(candidates[i].token)),
+                        rows.row(i).data());
+    }
+    ISTHMUS_ASSIGN(const auto logs,
+                   codec.log_likelihoods(Messages(release.messages).subspan(r, 1), rows.view()));
+    for (size_t i = 0; i < logs.size(); ++i) candidates[i].score = static_cast<float>(logs[i][0]);
+    std::ranges::stable_sort(candidates, std::greater<>(), &Candidate::score);
+    keep_best(candidates, count);
+  }
+  return result;
+}
+
+/// For each message of `release` the embeddings that are sent as nearly the same.
+Result<std::vector<Candidates>> nearest_sent(const Release& received,
+                                             const codec::BoundaryCodec& codec,
+                                             MatrixView<const float> embeddings, size_t count,
+                                             ThreadPool& pool) {
+  std::vector<int32_t> ids(embeddings.rows());
+  std::iota(ids.begin(), ids.end(), 0);
+  ISTHMUS_ASSIGN(const Release sent, release(embeddings, ids, codec));
+  auto result = nearest(received.rows.view(), sent.rows.view(), count, pool);
+  for (Candidates& candidates : result) keep_best(candidates, count);
   return result;
 }
 
@@ -135,31 +208,16 @@ Result<std::vector<Candidates>> most_likely(const Release& release,
                                             const codec::BoundaryCodec& codec,
                                             MatrixView<const float> embeddings, size_t count,
                                             ThreadPool& pool) {
-  if (codec.mechanism() == nullptr) {
-    return fail(ErrorCode::kInvalidArgument, "audit: '" + codec.spec().to_string() +
-                                                 "' has no mechanism whose noise could be known");
-  }
-  const bool plain = std::holds_alternative<std::monostate>(codec.spec().transform);
-  const Matrix near = clipped(embeddings, codec.mechanism()->clip(), plain);
-  // |z - x|^2 = |z|^2 - 2 (z x - |x|^2 / 2).
-  const Eigen::RowVectorXf offsets =
-      -0.5F * as_eigen(near.view()).rowwise().squaredNorm().transpose();
-  auto result = best_products(release.rows.view(), near.view(), offsets, kShortlist, pool);
-  for (size_t r = 0; r < result.size(); ++r) {
-    Candidates& candidates = result[r];
-    Matrix rows(candidates.size(), embeddings.cols());
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      std::ranges::copy(embeddings.row(static_cast<size_t>(candidates[i].token)),
-                        rows.row(i).data());
-    }
-    ISTHMUS_ASSIGN(const std::vector<double> logs,
-                   codec.log_likelihoods(release.messages[r], rows.view()));
-    // Relative to the likeliest, which float can hold.
-    const double largest = *std::ranges::max_element(logs);
-    for (size_t i = 0; i < logs.size(); ++i)
-      candidates[i].score = static_cast<float>(logs[i] - largest);
-    std::ranges::stable_sort(candidates, std::greater<>(), &Candidate::score);
-    candidates.resize(std::min(candidates.size(), count));
+  if (codec.mechanism() == nullptr) return nearest_sent(release, codec, embeddings, count, pool);
+  const privacy::CodeRange range = codec.mechanism()->code_range();
+  if (range.last - range.first >= kFewCodes)
+    return likeliest_of_near(release, codec, embeddings, count, pool);
+  std::vector<Candidates> result;
+  for (size_t first = 0; first < release.messages.size(); first += kMessages) {
+    const size_t block = std::min(kMessages, release.messages.size() - first);
+    ISTHMUS_ASSIGN(auto part, likeliest(Messages(release.messages).subspan(first, block), codec,
+                                        embeddings, count, pool));
+    std::ranges::move(part, std::back_inserter(result));
   }
   return result;
 }

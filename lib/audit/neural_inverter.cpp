@@ -18,8 +18,8 @@ constexpr size_t kNegatives = 512;  // tokens drawn from the vocabulary beside a
 constexpr float kLearningRate = 1e-3F;
 constexpr float kFirstScale = 16;  // of products with unit embeddings; learnt
 constexpr int kMostEpochs = 30;
-constexpr int kPatience = 2;          // epochs without a gain
-constexpr size_t kMostJudged = 1024;  // rows that are read after each epoch
+constexpr int kPatience = 3;          // epochs without a gain
+constexpr size_t kMostJudged = 2048;  // rows that are read after each epoch
 
 /// Numbers that are trained, by Adam (Kingma and Ba 2015).
 struct Weights {
@@ -140,6 +140,7 @@ struct NeuralInverter::Impl {
   Weights input_bias;
   Weights output;  // [hidden, D of the embeddings]; 0 at first, so training starts at the ridge
   Weights log_scale;
+  std::vector<double> history;
 };
 
 NeuralInverter::NeuralInverter(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -171,6 +172,7 @@ Result<NeuralInverter> NeuralInverter::fit(const Release& train, size_t window,
   };
   const auto best = std::make_shared<Impl>(*impl);
   double most = read(impl);
+  std::vector<double> history = {most};
   int step = 0;
   int in_vain = 0;
   for (int epoch = 0; epoch < kMostEpochs && in_vain < kPatience; ++epoch) {
@@ -182,13 +184,19 @@ Result<NeuralInverter> NeuralInverter::fit(const Release& train, size_t window,
                   as_eigen(base.view().middle_rows(first, count)), choices, step);
     }
     const double now = read(impl);
+    history.push_back(now);
     in_vain = now > most ? 0 : in_vain + 1;
     if (now > most) {
       most = now;
       *best = *impl;
     }
   }
+  best->history = std::move(history);
   return NeuralInverter(best);
+}
+
+const std::vector<double>& NeuralInverter::history() const {
+  return impl_->history;
 }
 
 Matrix NeuralInverter::invert(MatrixView<const float> rows) const {

@@ -206,29 +206,47 @@ class BoundaryCodec::Impl {
     return decode_rows(bytes, rows);
   }
 
-  [[nodiscard]] Result<std::vector<double>> log_likelihoods(
-      std::span<const std::byte> message, MatrixView<const float> candidates) const {
-    ISTHMUS_TRY(check_width(candidates.cols()));
-    if (mechanism_ == nullptr) {
-      return fail(ErrorCode::kInvalidArgument,
-                  "codec: '" + spec_.to_string() + "' draws nothing that has a likelihood");
-    }
+  [[nodiscard]] Result<std::vector<std::vector<double>>> log_likelihoods(
+      std::span<const std::vector<std::byte>> messages, MatrixView<const float> candidates) const {
+    ISTHMUS_ASSIGN(const Matrix rows, transformed(candidates));
     Matrix decoded(1, width_);
     CodedRow coded;
-    ISTHMUS_TRY(decode_into(message, decoded.view()));
-    ISTHMUS_TRY(read_rows(message, decoded.view(), {}, coded));
-    Matrix rows(candidates.rows(), width_);
-    std::copy(candidates.values().begin(), candidates.values().end(), rows.data());
-    if (transform_) transform_->forward(rows.view());
-    std::vector<double> result;
+    std::vector<int32_t> draws;
+    draws.reserve(messages.size() * width_);
+    for (const std::vector<std::byte>& message : messages) {
+      ISTHMUS_TRY(decode_into(message, decoded.view()));
+      ISTHMUS_TRY(read_rows(message, decoded.view(), {}, coded));
+      draws.insert(draws.end(), coded.draws.begin(), coded.draws.end());
+    }
+    std::vector<std::vector<double>> result;
     for (size_t r = 0; r < rows.rows(); ++r) {
-      ISTHMUS_ASSIGN(const double log, mechanism_->log_probability(rows.row(r), coded.draws));
-      result.push_back(log);
+      ISTHMUS_ASSIGN(auto logs, mechanism_->log_probabilities(rows.row(r), draws));
+      result.push_back(std::move(logs));
     }
     return result;
   }
 
+  [[nodiscard]] Result<Matrix> expectations(MatrixView<const float> rows) const {
+    ISTHMUS_ASSIGN(Matrix result, transformed(rows));
+    for (size_t r = 0; r < result.rows(); ++r) clip_row(*spec_.clip, result.row(r));
+    if (transform_) transform_->inverse(result.view());
+    return result;
+  }
+
  private:
+  /// Rows as the mechanism gets them. \returns kInvalidArgument without one.
+  [[nodiscard]] Result<Matrix> transformed(MatrixView<const float> rows) const {
+    ISTHMUS_TRY(check_width(rows.cols()));
+    if (mechanism_ == nullptr) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "codec: '" + spec_.to_string() + "' has no mechanism whose draws are likely");
+    }
+    Matrix result(rows.rows(), width_);
+    std::copy(rows.values().begin(), rows.values().end(), result.data());
+    if (transform_) transform_->forward(result.view());
+    return result;
+  }
+
   [[nodiscard]] size_t most_row_bits() const {
     if (format_) return 8 * plain_row_bytes(*format_, width_);
     return (splitter_ ? splitter_->packed_bits(splitter_->most()) : 0) + scale_bits() +
@@ -454,11 +472,20 @@ Result<std::vector<std::byte>> BoundaryCodec::encode(MatrixView<const float> row
   return impl_->encode(latents.view());
 }
 
-Result<std::vector<double>> BoundaryCodec::log_likelihoods(
-    std::span<const std::byte> message, MatrixView<const float> candidates) const {
-  if (impl_->projection() == nullptr) return impl_->log_likelihoods(message, candidates);
+Result<std::vector<std::vector<double>>> BoundaryCodec::log_likelihoods(
+    std::span<const std::vector<std::byte>> messages, MatrixView<const float> candidates) const {
+  if (impl_->projection() == nullptr) return impl_->log_likelihoods(messages, candidates);
   ISTHMUS_ASSIGN(const Matrix latents, projected(candidates));
-  return impl_->log_likelihoods(message, latents.view());
+  return impl_->log_likelihoods(messages, latents.view());
+}
+
+Result<Matrix> BoundaryCodec::expectations(MatrixView<const float> rows) const {
+  if (impl_->projection() == nullptr) return impl_->expectations(rows);
+  ISTHMUS_ASSIGN(const Matrix latents, projected(rows));
+  ISTHMUS_ASSIGN(const Matrix means, impl_->expectations(latents.view()));
+  Matrix result(rows.rows(), width());
+  ISTHMUS_TRY(impl_->projection()->decode(means.view(), result.view()));
+  return result;
 }
 
 Status BoundaryCodec::decode_into(std::span<const std::byte> bytes, MatrixView<float> rows) const {

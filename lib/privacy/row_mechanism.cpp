@@ -57,15 +57,42 @@ Status RowMechanism::check_codes(std::span<const int32_t> codes) const {
   return {};
 }
 
-Result<double> RowMechanism::log_probability(std::span<const float> row,
-                                             std::span<const int32_t> codes) const {
-  ISTHMUS_TRY(check_sizes(row.size(), codes.size()));
+Result<std::vector<double>> RowMechanism::log_probabilities(std::span<const float> row,
+                                                            std::span<const int32_t> codes) const {
+  const size_t width = setup_.width;
+  if (codes.size() % width != 0)
+    return wrong_width("the last row of codes", codes.size() % width, width);
+  ISTHMUS_TRY(check_sizes(row.size(), width));
   ISTHMUS_TRY(check_finite(row));
   ISTHMUS_TRY(check_codes(codes));
   const std::vector<double> values = clipped(row, setup_.clip);
-  double sum = 0;
-  for (size_t i = 0; i < codes.size(); ++i) sum += log_probability(values[i], codes[i]);
-  return sum;
+  const CodeRange range = code_range();
+  if (static_cast<size_t>(range.last - range.first) < codes.size() / width)
+    return tabled_sums(values, codes);
+  std::vector<double> sums(codes.size() / width);
+  for (size_t i = 0; i < codes.size(); ++i)
+    sums[i / width] += log_probability(values[i % width], codes[i]);
+  return sums;
+}
+
+/// The same, every code's logarithm taken only once for each coordinate.
+std::vector<double> RowMechanism::tabled_sums(std::span<const double> clipped,
+                                              std::span<const int32_t> codes) const {
+  const CodeRange range = code_range();
+  const auto kinds = static_cast<size_t>(range.last - range.first) + 1;
+  std::vector<double> table;
+  table.reserve(clipped.size() * kinds);
+  for (const double value : clipped)
+    for (int32_t code = range.first; code <= range.last; ++code)
+      table.push_back(log_probability(value, code));
+  std::vector<double> sums;
+  for (; !codes.empty(); codes = codes.subspan(clipped.size())) {
+    double sum = 0;
+    for (size_t i = 0; i < clipped.size(); ++i)
+      sum += table[i * kinds + static_cast<size_t>(codes[i] - range.first)];
+    sums.push_back(sum);
+  }
+  return sums;
 }
 
 Status RowMechanism::randomize(std::span<const float> row, RandomSource& random,

@@ -24,8 +24,8 @@ class RowMechanism : public Mechanism {
   [[nodiscard]] size_t width() const final { return setup_.width; }
   [[nodiscard]] Status randomize(std::span<const float> row, RandomSource& random,
                                  std::span<int32_t> codes) const final;
-  [[nodiscard]] Result<double> log_probability(std::span<const float> row,
-                                               std::span<const int32_t> codes) const final;
+  [[nodiscard]] Result<std::vector<double>> log_probabilities(
+      std::span<const float> row, std::span<const int32_t> codes) const final;
   [[nodiscard]] Status estimate(std::span<const int32_t> codes, std::span<float> row) const final;
   [[nodiscard]] PrivacyStatement statement(uint64_t prompt_rows) const final;
 
@@ -47,6 +47,8 @@ class RowMechanism : public Mechanism {
 
  private:
   [[nodiscard]] Status check_sizes(size_t row, size_t codes) const;
+  [[nodiscard]] std::vector<double> tabled_sums(std::span<const double> clipped,
+                                                std::span<const int32_t> codes) const;
   [[nodiscard]] Status check_codes(std::span<const int32_t> codes) const;
 
   Setup setup_;

@@ -1,4 +1,7 @@
 // isthmus-audit as a real process, on a tiny model.
+#include <isthmus/artefact/artefact.h>
+#include <isthmus/core/random.h>
+
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -61,15 +64,19 @@ TEST_CASE("isthmus-audit reports every attack, with a mechanism's promise", "[sy
       "unigram_prior", "language_prior", "nearest_neighbor", "nearest_neighbor+prior", "ridge",
       "ridge+prior",   "neural",         "neural+prior",     "causal_matching"};
   const std::vector<std::string> known = {"maximum_likelihood", "maximum_likelihood+prior"};
-  // All of them for each of two specs at two cuts, and those that know the noise at the embedding.
-  REQUIRE(list.size() == 4 * attacks.size() + known.size());
+  // All of them for each of two specs at two cuts, and those that know the codec at the embedding.
+  REQUIRE(list.size() == 4 * attacks.size() + 2 * known.size());
   for (const json& entry : list) {
     CAPTURE(entry.dump());
     const bool noised = entry.at("spec") != "f32";
     const std::string attack = entry.at("attack");
     const bool knows = std::ranges::find(known, attack) != known.end();
     CHECK((knows || std::ranges::find(attacks, attack) != attacks.end()));
-    if (knows) CHECK((noised && entry.at("cut") == 0));
+    if (knows) CHECK(entry.at("cut") == 0);
+    if (attack == "maximum_likelihood" && !noised) CHECK(entry.at("top1") == 1);
+    // Accuracy before training and after each epoch, until three in a row were in vain.
+    CHECK(entry.contains("held_out_top1") == (attack == "neural"));
+    if (attack == "neural") CHECK(entry.at("held_out_top1").size() >= 4);
     CHECK(entry.at("test_tokens") == (attack == "causal_matching" ? 3 : 32));
     // The tiny model's layers make rows that are hard to tell apart.
     if (attack == "causal_matching" && !noised && entry.at("cut") == 0)
@@ -94,6 +101,57 @@ TEST_CASE("isthmus-audit reports every attack, with a mechanism's promise", "[sy
   };
   CHECK(count("<svg ") == 2);  // a chart for each spec
   CHECK(count("<tr>") == 1 + list.size());
+}
+
+TEST_CASE("isthmus-audit attacks artefacts' own codecs at their cuts", "[system][audit]") {
+  const Fixture fixture;
+  const auto config = test::value_of(model::ModelFile::open(fixture.model))->config();
+  const auto width = static_cast<size_t>(config.hidden_size);
+  constexpr size_t kDims = 6;
+  Matrix encoder(kDims, width);
+  Matrix decoder(width, kDims);
+  for (size_t i = 0; i < kDims * width; ++i) {
+    encoder.data()[i] = static_cast<float>(counter_uniform(1, i));
+    decoder.data()[i] = static_cast<float>(counter_uniform(2, i) - 0.5);
+  }
+  std::vector<std::string> flags = {"--json"};
+  const auto add = [&](int32_t cut, const std::string& codec) {
+    const auto made = test::value_of(
+        artefact::Artefact::make({.model = artefact::model_name(config),
+                                  .cut = cut,
+                                  .codec = test::value_of(codec::CodecSpec::parse(codec))},
+                                 encoder, decoder, Matrix()));
+    const auto path = fixture.folder.path() / (std::to_string(flags.size()) + ".safetensors");
+    test::value_of(made.save(path));
+    flags.insert(flags.end(), {"--artefact", path.string()});
+    return made.codec().to_string();
+  };
+  // Hardly any noise, much, none, and another cut.
+  const std::vector<std::string> specs = {add(0, "clip:max=250|binomial:8:mu=9000"),
+                                          add(0, "clip:max=250|binomial:4:mu=0.01"), add(0, "f16"),
+                                          add(2, "clip:max=250|binomial:4:mu=0.01")};
+  const Finished finished = fixture.audit(flags);
+  CAPTURE(finished.out, finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const json list = json::parse(finished.out);
+  const auto read = [&](const std::string& spec, const std::string& attack) {
+    for (const json& entry : list)
+      if (entry.at("spec") == spec && entry.at("attack") == attack) return entry;
+    return json();
+  };
+  const json clear = read(specs[0], "maximum_likelihood");
+  CHECK(clear.at("top1") > 0.8);
+  CHECK(clear.at("epsilon_per_row") > 1e3);
+  const json hidden = read(specs[1], "maximum_likelihood");
+  CHECK(hidden.at("top1") < 0.6);
+  CHECK(hidden.at("epsilon_per_row") < 0.1);
+  CHECK(read(specs[2], "maximum_likelihood").at("top1") == 1);
+  CHECK(read(specs[3], "ridge").at("cut") == 2);
+  CHECK(read(specs[3], "maximum_likelihood").is_null());
+  // Neither at another cut nor without the artefact.
+  CHECK(fixture.audit({"--cuts", "1", "--specs", specs[0], flags[1], flags[2]}).exit_code == 1);
+  CHECK(fixture.audit({"--cuts", "0", "--specs", specs[0]}).exit_code == 1);
+  CHECK(fixture.audit({"--cuts", "0", flags[1], flags[2]}).exit_code == 2);
 }
 
 TEST_CASE("isthmus-audit: exit codes, and one line that says why", "[system][audit]") {

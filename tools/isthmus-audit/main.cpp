@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "common/artefact_flags.h"
 #include "common/command_line.h"
 #include "common/engine_flags.h"
 #include "common/terminal.h"
@@ -41,13 +42,13 @@ void declare(CLI::App& app, AuditFlags& flags) {
       ->capture_default_str();
   app.add_option("--cuts", flags.cuts, "layers of the front, separated by commas")
       ->delimiter(',')
-      ->check(CLI::NonNegativeNumber)
-      ->required();
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--specs", flags.specs,
-                 "codecs the messages are released under, separated by semicolons")
+                 "codecs the messages are released under, separated by semicolons; when absent "
+                 "what the artefacts were trained with, each at its cut, or f16")
       ->delimiter(';')
-      ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); })
-      ->capture_default_str();
+      ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); });
+  declare_artefacts(app, flags.artefacts);
   declare_precision(app, flags.engine);
   declare_threads(app, flags.threads);
   app.add_option("--html", flags.html, "file to write a page with charts to");
@@ -65,8 +66,13 @@ int main(int argc, char** argv) {
   CLI::App app("Measures how much text attackers read from released messages.", kTool);
   AuditFlags flags;
   declare(app, flags);
-  return run_tool(
-      app, argc, argv, [] {}, [&] { return run(flags); });
+  const auto check = [&] {
+    const bool own_cuts = flags.specs.empty() && !flags.artefacts.empty();
+    if (own_cuts != flags.cuts.empty())
+      throw CLI::ValidationError(own_cuts ? "--cuts: each artefact is attacked at its own"
+                                          : "--cuts is missing");
+  };
+  return run_tool(app, argc, argv, check, [&] { return run(flags); });
 }
 
 }  // namespace

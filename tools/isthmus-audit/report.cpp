@@ -92,6 +92,7 @@ std::string to_json(const AuditResult& result) {
          {"epsilon_per_row", r.promise ? finite(r.promise->epsilon_per_row) : json()},
          {"epsilon_per_prompt", r.promise ? finite(r.promise->epsilon_per_prompt) : json()},
          {"delta", r.promise ? json(r.promise->delta) : json()}});
+    if (!r.history.empty()) list.back()["held_out_top1"] = r.history;
   }
   return list.dump(1) + "\n";
 }

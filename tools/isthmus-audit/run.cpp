@@ -14,6 +14,7 @@
 #include <iterator>
 #include <memory>
 
+#include "common/artefact_flags.h"
 #include "common/terminal.h"
 #include "common/text_file.h"
 
@@ -23,9 +24,11 @@ namespace {
 using audit::Candidates;
 
 // Tokens that an attack leaves open until it has heard the language model.
-constexpr size_t kOpen = 64;
-// Windows of the training text, at most, that tell how much to believe an attack beside the model.
-constexpr size_t kMostTuning = 2;
+constexpr size_t kOpen = 512;
+// Windows of the training text, at most, that tell how much to believe an attack beside the model:
+// two, or as many as have so many tokens.
+constexpr size_t kTuningWindows = 2;
+constexpr size_t kTuningTokens = 256;
 
 struct Texts {
   audit::TextWindows train;
@@ -44,11 +47,47 @@ Result<Texts> read_texts(const AuditFlags& flags, const model::ModelFile& file) 
   ISTHMUS_ASSIGN(texts.train, read(flags.train_text, flags.train_tokens));
   ISTHMUS_ASSIGN(texts.test, read(flags.test_text, flags.test_tokens));
   std::vector<int32_t>& train = texts.train.tokens;
-  const size_t tuning = std::clamp(texts.train.count() / 5, size_t{1}, kMostTuning) * flags.window;
+  const size_t most = std::max(kTuningWindows, kTuningTokens / flags.window);
+  const size_t tuning = std::clamp(texts.train.count() / 5, size_t{1}, most) * flags.window;
   texts.tuning = {.tokens = {train.end() - static_cast<std::ptrdiff_t>(tuning), train.end()},
                   .window = flags.window};
   train.resize(train.size() - tuning);
   return texts;
+}
+
+/// One thing to attack.
+struct Setting {
+  int32_t cut = 0;
+  codec::CodecSpec spec;
+};
+
+Result<std::vector<Setting>> settings_of(const AuditFlags& flags,
+                                         const artefact::Artefacts& artefacts) {
+  std::vector<Setting> settings;
+  if (flags.specs.empty() && !artefacts.empty()) {
+    for (const auto& artefact : artefacts)
+      settings.push_back({artefact->origin().cut, artefact->codec()});
+    return settings;
+  }
+  const std::vector<std::string> specs =
+      flags.specs.empty() ? std::vector<std::string>{"f16"} : flags.specs;
+  for (const int32_t cut : flags.cuts) {
+    for (const std::string& text : specs) {
+      ISTHMUS_ASSIGN(auto spec, codec::CodecSpec::parse(text));
+      settings.push_back({cut, std::move(spec)});
+    }
+  }
+  return settings;
+}
+
+Result<codec::BoundaryCodec> make_codec(const Setting& setting, const model::ModelConfig& config,
+                                        const artefact::Artefacts& artefacts,
+                                        RandomSource& random) {
+  const auto artefact = artefact::find(setting.spec, artefacts);
+  if (artefact != nullptr) ISTHMUS_TRY(artefact->check(config, setting.cut));
+  return codec::BoundaryCodec::make(
+      setting.spec, static_cast<size_t>(config.hidden_size),
+      {.projection = artefact::projection_of(artefact), .random = &random});
 }
 
 std::optional<Promise> promise_of(const codec::BoundaryCodec& codec, size_t prompt_rows) {
@@ -105,30 +144,34 @@ class Attacks {
                                        const codec::BoundaryCodec& codec) const {
     ISTHMUS_ASSIGN(const Releases releases, release_all(rows, codec));
     std::vector<AttackResult> results;
-    const Sink sink = [&](const std::string& attack, std::span<const Candidates> guesses) {
+    const Sink sink = [&](const std::string& attack, std::span<const Candidates> guesses,
+                          const std::vector<double>& history) {
       results.push_back(
           {.cut = cut,
            .spec = codec.spec().to_string(),
            .attack = attack,
            .recovery = audit::judge(guesses, std::span(texts_.test.tokens).first(guesses.size())),
-           .promise = promise_of(codec, texts_.test.window)});
+           .promise = promise_of(codec, texts_.test.window),
+           .history = history});
     };
     sink("unigram_prior",
-         std::vector(texts_.test.tokens.size(), audit::commonest(texts_.train.tokens)));
-    sink("language_prior", predicted_);
+         std::vector(texts_.test.tokens.size(), audit::commonest(texts_.train.tokens)), {});
+    sink("language_prior", predicted_, {});
     ISTHMUS_TRY(attack_rows(releases, sink));
-    if (cut == 0 && codec.mechanism() != nullptr) ISTHMUS_TRY(attack_noise(releases, codec, sink));
+    if (cut == 0) ISTHMUS_TRY(attack_codec(releases, codec, sink));
     if (flags_.match_tokens > 0) {
       ISTHMUS_ASSIGN(const auto matched,
                      audit::match_exhaustively({&engine_, nullptr, cut}, releases.test.rows.view(),
                                                std::min(flags_.match_tokens, flags_.window)));
-      sink("causal_matching", matched);
+      sink("causal_matching", matched, {});
     }
     return results;
   }
 
  private:
-  using Sink = std::function<void(const std::string&, std::span<const Candidates>)>;
+  /// Attack, guesses, and how training went if there was any.
+  using Sink = std::function<void(const std::string&, std::span<const Candidates>,
+                                  const std::vector<double>&)>;
 
   Attacks(const AuditFlags& flags, const Texts& texts, engine::Engine& engine, ThreadPool& pool)
       : flags_(flags), texts_(texts), engine_(engine), pool_(pool) {}
@@ -150,29 +193,38 @@ class Attacks {
     ISTHMUS_ASSIGN(
         const auto network,
         audit::NeuralInverter::fit(releases.train, texts_.train.window, directions_.view(), pool_));
-    return report("neural", inverted(network, releases), sink);
+    return report("neural", inverted(network, releases), sink, network.history());
   }
 
-  /// The one that knows the noise.
-  Status attack_noise(const Releases& releases, const codec::BoundaryCodec& codec,
+  /// The one that knows the codec and its noise.
+  Status attack_codec(const Releases& releases, const codec::BoundaryCodec& codec,
                       const Sink& sink) const {
-    ISTHMUS_ASSIGN(const auto likely,
+    Evidence evidence;
+    ISTHMUS_ASSIGN(evidence.test,
                    audit::most_likely(releases.test, codec, table_.view(), kOpen, pool_));
-    sink("maximum_likelihood", likely);
-    ISTHMUS_ASSIGN(const auto read, audit::read_with_prior(engine_, likely, texts_.test.window,
-                                                           {.sharpness = 1, .beam = flags_.beam}));
-    sink("maximum_likelihood+prior", read);
+    if (codec.mechanism() == nullptr) {
+      ISTHMUS_ASSIGN(evidence.tuning,
+                     audit::most_likely(releases.tuning, codec, table_.view(), kOpen, pool_));
+      return report("maximum_likelihood", evidence, sink);
+    }
+    // Likelihoods are what a prior wants: nothing is left to be fitted.
+    sink("maximum_likelihood", evidence.test, {});
+    ISTHMUS_ASSIGN(const auto read,
+                   audit::read_with_prior(engine_, evidence.test, texts_.test.window,
+                                          {.sharpness = 1, .beam = flags_.beam}));
+    sink("maximum_likelihood+prior", read, {});
     return {};
   }
 
   /// An attack alone, and with the language model.
-  Status report(const std::string& attack, const Evidence& evidence, const Sink& sink) const {
-    sink(attack, evidence.test);
+  Status report(const std::string& attack, const Evidence& evidence, const Sink& sink,
+                const std::vector<double>& history = {}) const {
+    sink(attack, evidence.test, history);
     ISTHMUS_ASSIGN(const audit::PriorWeighting weighting,
                    audit::fit_weighting(engine_, evidence.tuning, texts_.tuning, flags_.beam));
     ISTHMUS_ASSIGN(const auto read,
                    audit::read_with_prior(engine_, evidence.test, texts_.test.window, weighting));
-    sink(attack + "+prior", read);
+    sink(attack + "+prior", read, {});
     return {};
   }
 
@@ -199,6 +251,8 @@ class Attacks {
 
 Result<AuditResult> run_audit(const AuditFlags& flags) {
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
+  ISTHMUS_ASSIGN(const artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
+  ISTHMUS_ASSIGN(const std::vector<Setting> settings, settings_of(flags, artefacts));
   ISTHMUS_ASSIGN(const Texts texts, read_texts(flags, *file));
   ThreadPool pool(static_cast<size_t>(flags.threads));
   const model::Part part{
@@ -210,19 +264,18 @@ Result<AuditResult> run_audit(const AuditFlags& flags) {
   AuditResult result{.train_tokens = texts.train.tokens.size(),
                      .test_tokens = texts.test.tokens.size()};
   ProgressBar bar("attacking");
-  const size_t settings = flags.cuts.size() * flags.specs.size();
-  size_t done = 0;
-  for (const int32_t cut : flags.cuts) {
-    ISTHMUS_ASSIGN(const Boundaries rows, attacks.boundaries(cut));
-    for (const std::string& text : flags.specs) {
-      bar.update(static_cast<double>(done++) / static_cast<double>(settings));
-      ISTHMUS_ASSIGN(const auto spec, codec::CodecSpec::parse(text));
-      ISTHMUS_ASSIGN(const auto codec, codec::BoundaryCodec::make(
-                                           spec, static_cast<size_t>(file->config().hidden_size),
-                                           {.random = &random}));
-      ISTHMUS_ASSIGN(auto list, attacks.on(cut, rows, codec));
-      std::ranges::move(list, std::back_inserter(result.list));
+  std::optional<int32_t> known;  // the cut that `rows` are of
+  Boundaries rows;
+  for (size_t i = 0; i < settings.size(); ++i) {
+    bar.update(static_cast<double>(i) / static_cast<double>(settings.size()));
+    const int32_t cut = settings[i].cut;
+    ISTHMUS_ASSIGN(const auto codec, make_codec(settings[i], file->config(), artefacts, random));
+    if (known != cut) {
+      ISTHMUS_ASSIGN(rows, attacks.boundaries(cut));
+      known = cut;
     }
+    ISTHMUS_ASSIGN(auto list, attacks.on(cut, rows, codec));
+    std::ranges::move(list, std::back_inserter(result.list));
   }
   return result;
 }

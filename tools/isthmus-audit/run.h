@@ -25,7 +25,8 @@ struct AuditFlags {
   size_t match_tokens = 0;  // that exhaustive matching reads
   size_t beam = 4;
   std::vector<int32_t> cuts;
-  std::vector<std::string> specs = {"f16"};
+  std::vector<std::string> specs;  // empty: the artefacts' codecs, each at its cut, else f16
+  std::vector<std::filesystem::path> artefacts;
   EngineFlags engine;
   int threads = 0;
   bool json = false;
@@ -45,6 +46,7 @@ struct AttackResult {
   std::string attack;
   audit::Recovery recovery;
   std::optional<Promise> promise;  // none without a mechanism
+  std::vector<double> history;     // of training, see NeuralInverter; else empty
 };
 
 struct AuditResult {

@@ -53,10 +53,13 @@ using Candidates = std::vector<Candidate>;
                                                         MatrixView<const float> embeddings,
                                                         size_t count, ThreadPool& pool);
 
-/// The maximum-likelihood attack at the embedding cut on a mechanism whose noise is known: the
-/// `count` tokens for whose embeddings each message is likeliest, scores being natural logarithms.
-/// Exact among the 256 embeddings that are nearest to the row after clipping.
-/// \returns kInvalidArgument for a codec without a mechanism.
+/// The maximum-likelihood attack at the embedding cut, by who knows the codec with its projection
+/// and its noise: for each message the `count` tokens for whose embeddings it is likeliest, scores
+/// being natural logarithms relative to the best. Exact over the whole vocabulary for mechanisms of
+/// at most 256 codes (binomial, rqm), else among the 256 embeddings that decode to what is nearest
+/// to the row. Without a mechanism a token is sent as one thing: the nearest ones are named, scores
+/// being half of squared distances.
+/// \returns the codec's errors.
 [[nodiscard]] Result<std::vector<Candidates>> most_likely(const Release& release,
                                                           const codec::BoundaryCodec& codec,
                                                           MatrixView<const float> embeddings,

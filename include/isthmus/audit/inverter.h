@@ -8,6 +8,7 @@
 #include <isthmus/core/thread_pool.h>
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 namespace isthmus::audit {
 
@@ -41,6 +42,9 @@ class NeuralInverter {
   /// Estimated embeddings of whole windows of rows, scaled so that products with unit embeddings
   /// are logits.
   [[nodiscard]] Matrix invert(MatrixView<const float> rows) const;
+  /// How training went: the fraction of tokens read in the last fifth of the training windows
+  /// before training, as the ridge inverter reads them, and after each epoch.
+  [[nodiscard]] const std::vector<double>& history() const;
 
  private:
   struct Impl;

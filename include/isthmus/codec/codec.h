@@ -69,12 +69,17 @@ class BoundaryCodec {
   /// when the projection has no encoder.
   [[nodiscard]] Result<std::vector<std::byte>> encode(MatrixView<const float> rows) const;
 
-  /// Natural logs of the chances that each of `candidates` [N, width] is encoded as this message of
-  /// one row: what an attacker who knows the mechanism computes. \returns what `decode_into`
-  /// returns for the message; kInvalidArgument without a mechanism or for another width;
-  /// kNotFinite.
-  [[nodiscard]] Result<std::vector<double>> log_likelihoods(
-      std::span<const std::byte> message, MatrixView<const float> candidates) const;
+  /// Natural logs of the chances that each of `candidates` [N, width] is encoded as each of M
+  /// messages of one row: what an attacker who knows the mechanism computes. A vector of M for each
+  /// candidate. \returns what `decode_into` returns for the messages; kInvalidArgument without a
+  /// mechanism or for another width; kNotFinite; kNotFound when the projection has no encoder.
+  [[nodiscard]] Result<std::vector<std::vector<double>>> log_likelihoods(
+      std::span<const std::vector<std::byte>> messages, MatrixView<const float> candidates) const;
+
+  /// What `rows` [N, width] decode to on average over a mechanism's draws, which are unbiased:
+  /// clipped, and no more. \returns kInvalidArgument without a mechanism or for another width;
+  /// kNotFound when the projection lacks a half.
+  [[nodiscard]] Result<Matrix> expectations(MatrixView<const float> rows) const;
 
   /// Decodes bytes that may come from anyone into `rows`, whose shape says what is expected.
   /// \returns kCorrupt when the bytes are not what `encode` makes of so many rows as far as a

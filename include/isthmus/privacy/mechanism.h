@@ -107,11 +107,12 @@ class Mechanism {
   [[nodiscard]] virtual Status randomize(std::span<const float> row, RandomSource& random,
                                          std::span<int32_t> codes) const = 0;
 
-  /// Natural log of the chance that `randomize(row)` draws `codes`: what an attacker who knows the
-  /// mechanism computes. Not for accounting: it is not rounded up, and of dgauss it leaves out the
-  /// 2^-40 of roundings that are drawn again. \returns as `randomize` and `estimate`.
-  [[nodiscard]] virtual Result<double> log_probability(std::span<const float> row,
-                                                       std::span<const int32_t> codes) const = 0;
+  /// Natural logs of the chances that `randomize(row)` draws each row of `codes` [N * width]: what
+  /// an attacker who knows the mechanism computes. Many rows at once are cheaper where there are
+  /// few codes. Not for accounting: nothing is rounded up, and of dgauss the 2^-40 of roundings
+  /// that are drawn again are left out. \returns as `randomize` and `estimate`.
+  [[nodiscard]] virtual Result<std::vector<double>> log_probabilities(
+      std::span<const float> row, std::span<const int32_t> codes) const = 0;
 
   /// The clipped row's unbiased estimate from codes that may come from anyone.
   /// \returns kInvalidArgument for another width, kCorrupt for a code outside the range.

@@ -211,11 +211,69 @@ TEST_CASE("who knows the noise reads at least as much as the nearest neighbour",
   CHECK(read("rotate|clip:l2=1|dgauss:mu=60") == 1);
   CHECK(read("clip:max=1|rqm:5:keep=0.9:range=1.1") > 0.9);
   CHECK(read("clip:l2=1|dgauss:mu=0.1") < 0.15);
-  const auto plain =
-      value_of(codec::BoundaryCodec::make(value_of(codec::CodecSpec::parse("int8")), kWidth));
-  CHECK_FAILS_WITH(most_likely(value_of(release(text.rows.view(), text.tokens, plain)), plain,
-                               table.view(), 5, pool),
-                   ErrorCode::kInvalidArgument);
+  CHECK(read("clip:max=1|binomial:4:mu=1") < 0.15);
+  // However few bits there are: every token is sent as one thing.
+  CHECK(read("int2") == 1);
+}
+
+TEST_CASE("behind a projection likelihoods are the sums written out", "[audit][attack]") {
+  constexpr size_t kDims = 5;
+  constexpr double kClip = 0.4;
+  constexpr double kMu = 25;
+  constexpr int kTrials = 7;
+  const Matrix table = unit_table();
+  Matrix encoder(kDims, kWidth);
+  Matrix decoder(kWidth, kDims);
+  for (size_t i = 0; i < kDims * kWidth; ++i) {
+    encoder.data()[i] = static_cast<float>(counter_uniform(11, i) - 0.5);
+    decoder.data()[i] = static_cast<float>(counter_uniform(12, i) - 0.5);
+  }
+  SystemRandom random;
+  const auto codec = value_of(codec::BoundaryCodec::make(
+      value_of(
+          codec::CodecSpec::parse("proj:5:00000000000000ab|clip:max=0.4|binomial:3:mu=25|rans")),
+      kWidth,
+      {.projection = std::make_shared<const codec::Projection>(
+           value_of(codec::Projection::make(0xab, encoder, decoder))),
+       .random = &random}));
+  std::vector<int32_t> tokens;
+  Matrix rows(600, kWidth);  // more than are asked about at once
+  for (size_t r = 0; r < rows.rows(); ++r) {
+    tokens.push_back(static_cast<int32_t>(r % kVocabulary));
+    std::ranges::copy(table.row(r % kVocabulary), rows.row(r).data());
+  }
+  const Release noised = value_of(release(rows.view(), tokens, codec));
+  ThreadPool pool(2);
+  const auto likely = value_of(most_likely(noised, codec, table.view(), kVocabulary, pool));
+  // The counts, from the messages as one decodes them without the projection.
+  const auto behind = value_of(codec::BoundaryCodec::make(
+      value_of(codec::CodecSpec::parse("clip:max=0.4|binomial:3:mu=25|rans")), kDims));
+  const double scale = kClip * std::sqrt(4.0 * kTrials * kDims / (kMu * kMu) + 1);
+  const auto log_likelihood = [&](size_t token, MatrixView<const float> latents) {
+    double sum = 0;
+    for (size_t i = 0; i < kDims; ++i) {
+      double value = 0;
+      for (size_t c = 0; c < kWidth; ++c) value += double{encoder.row(i)[c]} * table.row(token)[c];
+      const double p = 0.5 + std::clamp(value, -kClip, kClip) / (2 * scale);
+      const double count = std::round((latents.row(0)[i] / scale + 1) * kTrials / 2);
+      sum += count * std::log(p) + (kTrials - count) * std::log(1 - p);
+    }
+    return sum;
+  };
+  for (size_t r : {0, 1, 39, 511, 512, 599}) {
+    Matrix latents(1, kDims);
+    value_of(behind.decode_into(noised.messages[r], latents.view()));
+    REQUIRE(likely[r].size() == kVocabulary);
+    const auto best = static_cast<size_t>(likely[r].front().token);
+    for (const Candidate& c : likely[r]) {
+      const double expected =
+          log_likelihood(static_cast<size_t>(c.token), std::as_const(latents).view()) -
+          log_likelihood(best, std::as_const(latents).view());
+      CHECK(c.score == Approx(expected).margin(1e-4));
+      CHECK(c.score <= 0);
+    }
+  }
+  CHECK(judge(likely, tokens).top1 > 0.5);
 }
 
 }  // namespace

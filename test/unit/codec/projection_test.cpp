@@ -96,8 +96,17 @@ TEST_CASE("a mechanism guards latents: its width and its clip are theirs", "[cod
   Matrix huge(1, kWidth);
   for (float& value : huge.row(0)) value = 1e6F;
   const auto bytes = value_of(codec.encode(std::as_const(huge).view()));
-  const auto likelihood = value_of(codec.log_likelihoods(bytes, std::as_const(huge).view()));
-  CHECK(std::isfinite(likelihood[0]));
+  const auto likelihood =
+      value_of(codec.log_likelihoods(std::span(&bytes, 1), std::as_const(huge).view()));
+  CHECK(std::isfinite(likelihood[0][0]));
+  // On average, what crosses is the clipped latents.
+  Matrix latents(1, kDims);
+  value_of(projection()->encode(std::as_const(huge).view(), latents.view()));
+  for (float& value : latents.row(0)) value = std::clamp(value, -0.5F, 0.5F);
+  Matrix expected(1, kWidth);
+  value_of(projection()->decode(std::as_const(latents).view(), expected.view()));
+  CHECK(same_bits(value_of(codec.expectations(std::as_const(huge).view())).view().values(),
+                  expected.view().values()));
   CHECK(bytes.size() == kDims * 4 / 8);
 }
 

@@ -303,17 +303,18 @@ TEST_CASE("codes are drawn as often as their log-probabilities say", "[privacy][
   double total = 0;
   for (int32_t code = range.first; code <= range.last; ++code) {
     const double log =
-        test::value_of(m->log_probability(row, std::vector<int32_t>(kWidth, code))) / kWidth;
+        test::value_of(m->log_probabilities(row, std::vector<int32_t>(kWidth, code))).at(0) /
+        kWidth;
     total += stated[code] = std::exp(log);
   }
   CHECK(total == Approx(1).margin(1e-9));
   CHECK(distance(stated, drawn(*m, value, 77)) < kDistance);
-  CHECK_FAILS_WITH(m->log_probability(row, std::vector<int32_t>(kWidth, range.last + 1)),
+  CHECK_FAILS_WITH(m->log_probabilities(row, std::vector<int32_t>(kWidth, range.last + 1)),
                    ErrorCode::kCorrupt);
-  CHECK_FAILS_WITH(m->log_probability(row, std::vector<int32_t>(kWidth - 1)),
+  CHECK_FAILS_WITH(m->log_probabilities(row, std::vector<int32_t>(2 * kWidth - 1)),
                    ErrorCode::kInvalidArgument);
   CHECK_FAILS_WITH(
-      m->log_probability(std::vector<float>(kWidth, NAN), std::vector<int32_t>(kWidth)),
+      m->log_probabilities(std::vector<float>(kWidth, NAN), std::vector<int32_t>(kWidth)),
       ErrorCode::kNotFinite);
 }
 
