@@ -26,16 +26,18 @@ std::string describe(const std::vector<uint64_t>& shape) {
   return "[" + text + "]";
 }
 
-/// The format in which a matrix of this type runs at no more than `bits`.
+/// The format in which a matrix runs at no more than `bits`.
 struct Packing {
   kernels::PackedFormat format;
-  bool lossless = false;
+  int32_t rounded_bits = 0;  ///< 0: lossless
 };
 
-Packing choose_packing(DType type, int32_t bits) {
-  const auto format = kernels::lossless_format(type);
-  if (format && (format->nibbles || bits == 8)) return {*format, true};
-  return {kernels::rounded_format(bits), false};
+Packing choose_packing(const model::Tensor& tensor, int32_t bits) {
+  // Four bits would round away what an adapter adds.
+  if (tensor.adapter != nullptr) return {kernels::rounded_format(8), 8};
+  const auto format = kernels::lossless_format(tensor.type);
+  if (format && (format->nibbles || bits == 8)) return {*format};
+  return {kernels::rounded_format(bits), bits};
 }
 
 class Loader {
@@ -175,7 +177,7 @@ class Loader {
   }
 
   Status pack(const model::Tensor& tensor, int32_t bits, Linear::Piece& piece) {
-    const Packing packing = choose_packing(tensor.type, bits);
+    const Packing packing = choose_packing(tensor, bits);
     piece.format = packing.format;
     const size_t inputs = tensor.cols();
     const size_t block_bytes = kernels::block_bytes(packing.format, inputs);
@@ -190,13 +192,13 @@ class Loader {
         const size_t rows = std::min(kPackedOutputs, piece.outputs - first);
         const std::span block(blocks + b * block_bytes, block_bytes);
         Status status;
-        if (packing.lossless) {
+        if (packing.rounded_bits == 0) {
           status = kernels::pack_block(
               tensor.type, tensor.data.subspan(first * row_bytes, rows * row_bytes), inputs, block);
         } else {
           rounded = Matrix(rows, inputs);
           ISTHMUS_TRY(model::read_rows(tensor, first, rounded.view()));
-          status = kernels::round_block(rounded.view(), bits, block);
+          status = kernels::round_block(rounded.view(), packing.rounded_bits, block);
         }
         if (!status) {
           return fail(status.error().code,

@@ -1,4 +1,5 @@
 #include <isthmus/kernels/dtype.h>
+#include <isthmus/model/adapters.h>
 #include <isthmus/model/model_file.h>
 
 #include <system_error>
@@ -7,6 +8,21 @@
 #include "loaded_model.h"
 
 namespace isthmus::model {
+namespace {
+
+/// Adds rows first_row and up of up * down.
+void add_rows(const LowRank& adapter, uint64_t first_row, MatrixView<float> out) {
+  for (size_t r = 0; r < out.rows(); ++r) {
+    const std::span<const float> weights = adapter.up.row(first_row + r);
+    const std::span<float> row = out.row(r);
+    for (size_t k = 0; k < weights.size(); ++k) {
+      const std::span<const float> direction = adapter.down.row(k);
+      for (size_t i = 0; i < row.size(); ++i) row[i] += weights[k] * direction[i];
+    }
+  }
+}
+
+}  // namespace
 
 LoadedModel::LoadedModel(ModelParts parts, std::vector<MappedFile> files)
     : parts_(std::move(parts)), files_(std::move(files)) {
@@ -43,9 +59,11 @@ Status read_rows(const Tensor& tensor, uint64_t first_row, MatrixView<float> out
                     " columns are not in tensor '" + tensor.name + "'");
   }
   const size_t row_bytes = out.cols() / info->block_elements * info->block_bytes;
-  return kernels::dequantize(tensor.type,
-                             tensor.data.subspan(first_row * row_bytes, out.rows() * row_bytes),
-                             out.values());
+  ISTHMUS_TRY(kernels::dequantize(
+      tensor.type, tensor.data.subspan(first_row * row_bytes, out.rows() * row_bytes),
+      out.values()));
+  if (tensor.adapter != nullptr) add_rows(*tensor.adapter, first_row, out);
+  return {};
 }
 
 void LoadedModel::release(const Tensor& tensor) const {

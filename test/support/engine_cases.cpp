@@ -1,6 +1,7 @@
 #include "support/engine_cases.h"
 
 #include <isthmus/core/random.h>
+#include <isthmus/model/adapters.h>
 
 #include <algorithm>
 #include <bit>
@@ -531,6 +532,33 @@ void check_bad_tensors(const EngineUnderTest& test) {
       if (!missing) CHECK(loaded.error().message.find("[2, 3]") != std::string::npos);
     }
   }
+}
+
+void check_adapters(const EngineUnderTest& test) {
+  const auto model = std::make_shared<const TinyModel>(tiny_configs().front().config);
+  auto adapters = std::make_shared<model::Adapters>();
+  for (const std::string_view matrix : model::kLayerMatrices) {
+    const model::Tensor& tensor = *value_of(model->find(model::layer_matrix(2, matrix)));
+    (*adapters)[tensor.name] = {hidden_rows(1, 2, tensor.cols()), hidden_rows(2, tensor.rows(), 2)};
+  }
+  const auto adapted = value_of(model::adapt(model, adapters));
+  const auto merged = std::make_shared<TinyModel>(model->config());
+  for (const auto& [name, adapter] : *adapters) {
+    const model::Tensor& tensor = *value_of(adapted->find(name));
+    Matrix values(tensor.rows(), tensor.cols());
+    value_of(model::read_rows(tensor, 0, values.view()));
+    for (size_t i = 0; i < values.rows() * values.cols(); ++i)
+      merged->set(name, i, values.data()[i]);
+  }
+  const auto tokens = tiny_tokens(kTokens, model->config().vocab_size);
+  const auto logits_of = [&](const std::shared_ptr<const model::ModelFile>& file) {
+    const auto engine = value_of(test.load(file, whole_model(file->config())));
+    const auto cache = new_cache(*engine, all_layers(file->config()));
+    return run(*engine, {.cache = cache.get(), .tokens = tokens, .output = Output::kLogits});
+  };
+  const Matrix logits = logits_of(adapted);
+  check_close(logits, logits_of(merged), test.tolerance);
+  CHECK_FALSE(std::ranges::equal(logits.view().values(), logits_of(model).view().values()));
 }
 
 void check_golden(const EngineUnderTest& test, const std::filesystem::path& data,

@@ -64,6 +64,10 @@ void check_not_finite(const EngineUnderTest& test);
 void check_context_full(const EngineUnderTest& test);
 /// Missing and misshapen tensors are named.
 void check_bad_tensors(const EngineUnderTest& test);
+/// A model with adapters gives the rows of one whose weights are so.
+void check_adapters(const EngineUnderTest& test);
+/// A model with adapters gives the rows of one whose weights are so, stored as it stores them.
+void check_adapters(const EngineUnderTest& test);
 
 /// The tiny models of `data` (test/data/engine) agree with Hugging Face transformers within
 /// `tolerance` of the range of their logits.

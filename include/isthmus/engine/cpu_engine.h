@@ -28,7 +28,8 @@ enum class KvBits : uint8_t {
 /// Bits per weight by layer range: one-point split compression (Sung et al. 2025, section "OPSC")
 /// is two ranges, front and back. A matrix that has a lossless packed format whose codes take no
 /// more bits stays as it is (at 8 bits every quantised type but Q2_K, at 4 bits Q4_0, Q4_1 and
-/// Q4_K); others are rounded, with one scale and offset per 32 chosen by error search.
+/// Q4_K); others are rounded, with one scale and offset per 32 chosen by error search. A matrix
+/// that an adapter changes (isthmus/model/adapters.h) is rounded to 8 bits whatever is asked for.
 struct WeightPolicy {
   struct Range {
     LayerWindow layers;

@@ -22,20 +22,23 @@
 
 namespace isthmus::model {
 
-/// A named tensor. `data` points into the mapped file and lives as long as the ModelFile.
+struct LowRank;  // adapters.h
+
+/// A named tensor. What it points to lives as long as the ModelFile.
 struct Tensor {
   std::string name;  ///< GGUF's name, for example "blk.3.attn_q.weight"
   DType type = DType::kF32;
   std::vector<uint64_t>
       shape;  ///< outermost first: a linear layer's weight is [out, in], a norm's is [D]
-  std::span<const std::byte> data;
+  std::span<const std::byte> data;   ///< in the mapped file
+  const LowRank* adapter = nullptr;  ///< what the matrix is changed by, if it is
 
   [[nodiscard]] uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
   [[nodiscard]] uint64_t cols() const { return shape.empty() ? 0 : shape.back(); }
 };
 
-/// Rows [first_row, first_row + out.rows()) of a one- or two-dimensional tensor as float.
-/// \returns kInvalidArgument when `out` does not fit the tensor.
+/// Rows [first_row, first_row + out.rows()) of a one- or two-dimensional tensor as float, changed
+/// by its adapter. \returns kInvalidArgument when `out` does not fit the tensor.
 [[nodiscard]] Status read_rows(const Tensor& tensor, uint64_t first_row, MatrixView<float> out);
 
 /// BLAKE2b, 256 bits.

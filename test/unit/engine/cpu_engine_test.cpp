@@ -1,6 +1,7 @@
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
 #include <isthmus/kernels/dispatch.h>
+#include <isthmus/model/adapters.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -102,6 +103,31 @@ TEST_CASE("a full cache is an error and changes nothing", "[engine][cpu]") {
 TEST_CASE("missing and misshapen tensors are named", "[engine][cpu]") {
   CpuUnderTest cpu(2);
   test::check_bad_tensors(cpu.get());
+}
+
+TEST_CASE("adapters change the weights that are computed with", "[engine][cpu][adapters]") {
+  for (const Precision precision : {Precision::kExact, Precision::kFine, Precision::kFast}) {
+    CpuUnderTest cpu(2, {.precision = precision});
+    test::check_adapters(cpu.get());
+  }
+}
+
+TEST_CASE("four bits are not enough for an adapted matrix", "[engine][cpu][adapters]") {
+  const auto model = std::make_shared<test::TinyModel>(test::tiny_configs().front().config);
+  const std::string name = model::layer_matrix(1, "ffn_gate");
+  const model::Tensor& tensor = *test::value_of(model->find(name));
+  auto adapters = std::make_shared<model::Adapters>();
+  (*adapters)[name] = {Matrix(1, tensor.cols()), Matrix(tensor.rows(), 1)};
+  const auto adapted = test::value_of(model::adapt(model, adapters));
+  ThreadPool pool(1);
+  const auto bytes = [&](const std::shared_ptr<const model::ModelFile>& file, int32_t bits) {
+    const auto engine = test::value_of(load_cpu_engine(file, {.layers = {{1, 2}}}, pool,
+                                                       {.weights = {.ranges = {{{0, 4}, bits}}}}));
+    return engine->info().weight_bytes;
+  };
+  CHECK(bytes(adapted, 4) > bytes(model, 4));
+  CHECK(bytes(adapted, 4) < bytes(model, 8));
+  CHECK(bytes(adapted, 8) == bytes(model, 8));
 }
 
 TEST_CASE("tiny models agree with Hugging Face transformers", "[engine][cpu][golden]") {

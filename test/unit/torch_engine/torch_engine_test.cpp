@@ -82,6 +82,10 @@ TEST_CASE("libtorch's loader names missing and misshapen tensors", "[torch]") {
   test::check_bad_tensors(on_cpu());
 }
 
+TEST_CASE("libtorch computes with adapters", "[torch][adapters]") {
+  test::check_adapters(on_cpu());
+}
+
 TEST_CASE("libtorch agrees with Hugging Face transformers on tiny models", "[torch][golden]") {
   test::check_golden(on_cpu(), ISTHMUS_TEST_DATA "/engine", kGoldenTolerance);
 }
