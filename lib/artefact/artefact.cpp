@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstring>
+#include <ranges>
 #include <stdexcept>
 #include <string_view>
 #include <tuple>
@@ -18,13 +20,8 @@ namespace isthmus::artefact {
 namespace {
 
 using Texts = std::map<std::string, std::string>;
-using Matrices = std::map<std::string, Matrix>;
 
 constexpr const char* kFormat = "isthmus-artefact-1";
-constexpr const char* kEncoder = "encoder";
-constexpr const char* kDecoder = "decoder";
-constexpr const char* kSoftPrompt = "soft_prompt";
-constexpr std::array kTensors = {kEncoder, kDecoder, kSoftPrompt};
 constexpr size_t kMaxFileBytes = size_t{1} << 30U;
 
 tl::unexpected<Error> corrupt(const std::string& reason) {
@@ -124,6 +121,28 @@ std::string complaint_about(const Matrix& soft_prompt, size_t width) {
          std::to_string(Artefact::kMaxSoftPrompt) + " x " + std::to_string(width);
 }
 
+/// What is wrong with an adapter behind `cut`. Whether it fits the matrix is seen when the model is
+/// there.
+std::string complaint_about(const std::string& name, const model::LowRank& adapter, int32_t cut) {
+  const size_t rank = adapter.down.rows();
+  if (model::layer_of_matrix(name).value_or(-1) < cut)
+    return "its adapter of '" + name + "' is for no matrix of a layer from " + std::to_string(cut);
+  if (rank > 0 && rank <= Artefact::kMaxRank && adapter.up.cols() == rank) return {};
+  return "its adapter of '" + name + "' is " + shape_of(adapter.up) + " times " +
+         shape_of(adapter.down) + ", its rank may be 1 to " + std::to_string(Artefact::kMaxRank);
+}
+
+std::string complaint_about(const Parts& parts, size_t width, int32_t cut) {
+  std::string wrong = complaint_about(parts.soft_prompt, width);
+  for (const auto& [name, adapter] : parts.adapters)
+    if (wrong.empty()) wrong = complaint_about(name, adapter, cut);
+  return wrong;
+}
+
+bool is_finite(const Matrix& matrix) {
+  return std::ranges::all_of(matrix.view().values(), [](float v) { return std::isfinite(v); });
+}
+
 void round_to_half(Matrix& matrix) {
   for (float& value : matrix.view().values())
     value = kernels::float_from_f16(kernels::f16_from_float(value));
@@ -136,11 +155,11 @@ std::string model_name(const model::ModelConfig& config) {
          std::to_string(config.hidden_size) + "x" + std::to_string(config.vocab_size);
 }
 
-Result<Artefact> Artefact::make(Origin origin, const Matrix& encoder, const Matrix& decoder,
-                                const Matrix& soft_prompt) {
+Result<Artefact> Artefact::make(Origin origin, Parts parts) {
   if (origin.codec.project)
     return invalid("codec " + origin.codec.to_string() + " has a projection of its own");
-  if (const std::string wrong = complaint_about(soft_prompt, encoder.cols()); !wrong.empty())
+  if (const std::string wrong = complaint_about(parts, parts.encoder.cols(), origin.cut);
+      !wrong.empty())
     return invalid(wrong);
   Texts metadata = {{"format", kFormat},
                     {"model", std::move(origin.model)},
@@ -151,37 +170,41 @@ Result<Artefact> Artefact::make(Origin origin, const Matrix& encoder, const Matr
                     {"command", std::move(origin.command)}};
   for (const auto& [key, value] : metadata)
     if (text::replace_invalid_utf8(value) != value) return invalid("its " + key + " is not UTF-8");
-  Matrices matrices = {{kEncoder, encoder}, {kDecoder, decoder}};
-  if (!soft_prompt.empty()) matrices.emplace(kSoftPrompt, soft_prompt);
-  for (auto& [name, matrix] : matrices) {
+  NamedMatrices named = to_named(std::move(parts));
+  for (auto& [name, matrix] : named) {
     round_to_half(matrix);
     metadata[name] = hash_of(matrix);
   }
-  return make(std::move(metadata), std::move(matrices));
+  return make(std::move(metadata), std::move(named));
 }
 
-Result<Artefact> Artefact::make(Texts metadata, Matrices matrices) {
+Result<Artefact> Artefact::make(Texts metadata, NamedMatrices named) {
   Artefact result;
   ISTHMUS_ASSIGN(result.origin_, origin_of(metadata));
-  for (const auto& [name, matrix] : matrices) {
+  for (const auto& [name, matrix] : named) {
     ISTHMUS_ASSIGN(const std::string hash, text_of(metadata, name));
     if (hash != hash_of(matrix)) return corrupt("tensor '" + name + "' is not the one it names");
+    if (!is_finite(matrix)) {
+      return fail(ErrorCode::kNotFinite,
+                  "artefact: tensor '" + name + "' holds a number that is not finite");
+    }
   }
-  if (matrices[kEncoder].empty() && matrices[kDecoder].empty())
+  // The server's part must be whole: without its soft prompt it would read something else.
+  const auto is_servers = [](const auto& entry) { return half_of(entry.first) == Half::kServer; };
+  if (std::ranges::any_of(named, is_servers)) {
+    for (const auto& [name, hash] : metadata | std::views::filter(is_servers))
+      if (!named.contains(name)) return corrupt("its '" + name + "' is missing");
+  }
+  ISTHMUS_ASSIGN(Parts parts, to_parts(std::move(named)));
+  if (parts.encoder.empty() && parts.decoder.empty())
     return corrupt("it has neither encoder nor decoder");
   ISTHMUS_ASSIGN(codec::Projection projection,
-                 codec::Projection::make(id_of(metadata), matrices[kEncoder], matrices[kDecoder]));
-  const Matrix& prompt = matrices[kSoftPrompt];
-  if (const std::string wrong = complaint_about(prompt, projection.width()); !wrong.empty())
+                 codec::Projection::make(id_of(metadata), parts.encoder, parts.decoder));
+  if (const std::string wrong = complaint_about(parts, projection.width(), result.origin_.cut);
+      !wrong.empty())
     return corrupt(wrong);
-  // The server's part must be whole: without its soft prompt it would decode something else.
-  if (projection.has_decoder() && metadata.contains(kSoftPrompt) && prompt.empty())
-    return corrupt("its soft prompt is missing");
   result.projection_ = std::make_shared<const codec::Projection>(std::move(projection));
-  for (auto& [name, matrix] : matrices) {
-    if (!matrix.empty())
-      result.matrices_.emplace(name, std::make_shared<const Matrix>(std::move(matrix)));
-  }
+  result.parts_ = std::make_shared<const Parts>(std::move(parts));
   result.metadata_ = std::move(metadata);
   return result;
 }
@@ -194,13 +217,11 @@ Result<Artefact> Artefact::parse(std::span<const std::byte> bytes) {
                 "artefact: its format is '" + format + "', known is " + kFormat);
   }
   ISTHMUS_ASSIGN(const auto tensors, model::safetensors::parse(bytes));
-  Matrices matrices;
+  NamedMatrices named;
   for (const model::Tensor& tensor : tensors) {
-    if (std::find(kTensors.begin(), kTensors.end(), tensor.name) == kTensors.end())
-      return corrupt("it has an unknown tensor '" + tensor.name + "'");
-    ISTHMUS_ASSIGN(matrices[tensor.name], read_matrix(tensor));
+    ISTHMUS_ASSIGN(named[tensor.name], read_matrix(tensor));
   }
-  return make(std::move(metadata), std::move(matrices));
+  return make(std::move(metadata), std::move(named));
 }
 
 Result<Artefact> Artefact::load(const std::filesystem::path& path) {
@@ -214,14 +235,14 @@ Artefact::FileTensors Artefact::file_tensors(Half half) const {
     throw std::invalid_argument("artefact: that part is not here");
   }
   FileTensors result;
-  result.contents.reserve(matrices_.size());
-  for (const auto& [name, matrix] : matrices_) {
-    const bool is_device = name == kEncoder;
-    if (half != Half::kBoth && is_device != (half == Half::kDevice)) continue;
-    result.contents.push_back(halves(*matrix));
+  const NamedMatrices named = to_named(*parts_);
+  result.contents.reserve(named.size());
+  for (const auto& [name, matrix] : named) {
+    if (half != Half::kBoth && half_of(name) != half) continue;
+    result.contents.push_back(halves(matrix));
     result.tensors.push_back({.name = name,
                               .type = DType::kF16,
-                              .shape = {matrix->rows(), matrix->cols()},
+                              .shape = {matrix.rows(), matrix.cols()},
                               .data = result.contents.back()});
   }
   return result;
@@ -237,25 +258,19 @@ Status Artefact::save(const std::filesystem::path& path, Half half) const {
   return model::safetensors::save(path, file.tensors, metadata_);
 }
 
-MatrixView<const float> Artefact::matrix(const char* name) const {
-  const auto found = matrices_.find(name);
-  return found == matrices_.end() ? MatrixView<const float>() : found->second->view();
-}
-
-MatrixView<const float> Artefact::encoder() const {
-  return matrix(kEncoder);
-}
-
-MatrixView<const float> Artefact::decoder() const {
-  return matrix(kDecoder);
-}
-
-MatrixView<const float> Artefact::soft_prompt() const {
-  return matrix(kSoftPrompt);
-}
-
 bool Artefact::has_soft_prompt() const {
-  return metadata_.contains(kSoftPrompt);
+  return metadata_.contains(std::string(kSoftPrompt));
+}
+
+int32_t Artefact::adapted_end() const {
+  int32_t end = 0;
+  for (const auto& [name, hash] : metadata_) {
+    if (!name.ends_with(kDown)) continue;
+    const auto layer =
+        model::layer_of_matrix(std::string_view(name).substr(0, name.size() - kDown.size()));
+    if (layer) end = std::max(end, *layer + 1);
+  }
+  return end;
 }
 
 codec::CodecSpec Artefact::codec() const {
@@ -276,6 +291,32 @@ std::shared_ptr<const Artefact> find(const codec::CodecSpec& spec, const Artefac
   for (const auto& artefact : artefacts)
     if (spec.project && spec.project->artefact == artefact->id()) return artefact;
   return nullptr;
+}
+
+Result<std::shared_ptr<const Artefact>> find_adapted(const Artefacts& artefacts) {
+  std::shared_ptr<const Artefact> adapted;
+  for (const auto& artefact : artefacts) {
+    if (artefact->parts().adapters.empty()) continue;
+    if (adapted != nullptr) {
+      return invalid("two have adapters, " + adapted->codec().to_string() + " and " +
+                     artefact->codec().to_string() + ", a server's weights can have those of one");
+    }
+    adapted = artefact;
+  }
+  return adapted;
+}
+
+Result<std::shared_ptr<const model::ModelFile>> adapted_model(
+    const std::shared_ptr<const model::ModelFile>& file, const Artefacts& artefacts,
+    const std::string& fingerprint) {
+  ISTHMUS_ASSIGN(const auto adapted, find_adapted(artefacts));
+  if (adapted == nullptr) return file;
+  if (fingerprint != adapted->origin().fingerprint) {
+    return fail(ErrorCode::kModelMismatch, "artefact: its adapters change the weights " +
+                                               adapted->origin().fingerprint + ", these are " +
+                                               fingerprint);
+  }
+  return model::adapt(file, adapted->adapters());
 }
 
 std::shared_ptr<const codec::Projection> projection_of(

@@ -173,11 +173,11 @@ Result<Matrix> boundary_rows(const SplitModel& model, const TextWindows& text) {
 Result<std::vector<CodecEvaluation>> evaluate_codecs(
     const SplitModel& model, const TextWindows& text,
     std::span<const codec::BoundaryCodec* const> codecs, const EvaluationContext& context,
-    std::span<const MatrixView<const float>> soft_prompts) {
-  if (!soft_prompts.empty() && soft_prompts.size() != codecs.size()) {
-    return fail(ErrorCode::kInvalidArgument, "audit: " + std::to_string(soft_prompts.size()) +
-                                                 " soft prompts for " +
-                                                 std::to_string(codecs.size()) + " codecs");
+    std::span<const Receiver> receivers) {
+  if (!receivers.empty() && receivers.size() != codecs.size()) {
+    return fail(ErrorCode::kInvalidArgument, "audit: " + std::to_string(receivers.size()) +
+                                                 " receivers for " + std::to_string(codecs.size()) +
+                                                 " codecs");
   }
   std::vector<CodecEvaluation> evaluations(codecs.size());
   std::vector<PredictionLog*> logs;
@@ -194,8 +194,11 @@ Result<std::vector<CodecEvaluation>> evaluate_codecs(
     std::vector<BackRun> runs;
     for (size_t i = 0; i < meters.size(); ++i) {
       ISTHMUS_ASSIGN(Matrix crossed, meters[i].cross(std::as_const(rows).view()));
-      const auto soft_prompt = soft_prompts.empty() ? MatrixView<const float>() : soft_prompts[i];
-      ISTHMUS_ASSIGN(BackRun run, BackRun::start(model, std::move(crossed), soft_prompt));
+      const Receiver receiver = receivers.empty() ? Receiver() : receivers[i];
+      SplitModel received = model;
+      if (receiver.back != nullptr) received.back = receiver.back;
+      ISTHMUS_ASSIGN(BackRun run,
+                     BackRun::start(received, std::move(crossed), receiver.soft_prompt));
       runs.push_back(std::move(run));
     }
     ISTHMUS_ASSIGN(BackRun raw, BackRun::start(model, std::move(rows)));

@@ -294,24 +294,33 @@ Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs
   return std::make_unique<Verifier>(std::move(witness), options.verify);
 }
 
-/// A soft prompt stands in the server's caches alone.
-Status check_soft_prompt(const model::ModelConfig& config, const Split& split,
-                         const SessionOptions& options) {
+/// A soft prompt stands in the server's caches alone, and only its layers are adapted.
+Status check_artefact(const model::ModelConfig& config, const Split& split,
+                      const SessionOptions& options) {
   const auto artefact = artefact::find(options.codec, options.artefacts);
-  if (artefact == nullptr || !artefact->has_soft_prompt()) return {};
-  const bool computes_behind =
-      split.tail.value_or(config.layer_count) < config.layer_count || split.reference != nullptr;
-  if (!computes_behind) return {};
-  return fail(
-      ErrorCode::kUnsupported,
-      "edge: the artefact has a soft prompt, which layers behind the cut would not see here");
+  if (artefact == nullptr) return {};
+  // From where on layers behind the cut run here too.
+  const int32_t first =
+      split.reference != nullptr ? split.cut : split.tail.value_or(config.layer_count);
+  if (artefact->has_soft_prompt() && first < config.layer_count) {
+    return fail(
+        ErrorCode::kUnsupported,
+        "edge: the artefact has a soft prompt, which layers behind the cut would not see here");
+  }
+  if (first < artefact->adapted_end()) {
+    return fail(ErrorCode::kUnsupported, "edge: the artefact adapts layers up to " +
+                                             std::to_string(artefact->adapted_end()) +
+                                             " on the server, those from " + std::to_string(first) +
+                                             " here are not");
+  }
+  return {};
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, const Split& split,
                                                       const SessionOptions& options) {
-  ISTHMUS_TRY(check_soft_prompt(engine.config(), split, options));
+  ISTHMUS_TRY(check_artefact(engine.config(), split, options));
   auto random = std::make_unique<SystemRandom>();
   ISTHMUS_ASSIGN(Codecs made, make_codecs(engine.config(), split.cut, options, *random));
   auto codecs = std::make_unique<const Codecs>(std::move(made));

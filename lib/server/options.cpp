@@ -27,6 +27,7 @@ Status ServerOptions::validate() const {
   ISTHMUS_TRY(check_range("max_step_tokens", max_step_tokens, 1, kMaxStepTokens));
   ISTHMUS_TRY(check_range("max_in_flight", max_in_flight, 1, kMaxInFlight));
   ISTHMUS_TRY(check_range("idle_timeout", idle_timeout.count(), 1, 1 << 30));
+  ISTHMUS_TRY(artefact::find_adapted(artefacts));
   return check_range("drain_timeout", drain_timeout.count(), 0, 1 << 30);
 }
 

@@ -42,6 +42,15 @@ Result<std::unique_ptr<codec::BoundaryCodec>> make_codec(std::string_view text, 
   return std::make_unique<codec::BoundaryCodec>(std::move(codec));
 }
 
+/// A server whose layers were adapted computes something else for everyone who does not know.
+Status check_adapted(const ServerOptions& options, const SharedArtefact& artefact) {
+  ISTHMUS_ASSIGN(const SharedArtefact adapted, artefact::find_adapted(options.artefacts));
+  if (adapted == nullptr || adapted == artefact) return {};
+  return fail(ErrorCode::kModelMismatch, "server: its layers are adapted to the codec " +
+                                             adapted->codec().to_string() +
+                                             ", the session does not name that artefact");
+}
+
 Status check_artefact(const artefact::Artefact& artefact, const model::ModelConfig& config,
                       const wire::Open& open) {
   ISTHMUS_TRY(artefact.check(config, static_cast<int32_t>(open.cut)));
@@ -49,6 +58,12 @@ Status check_artefact(const artefact::Artefact& artefact, const model::ModelConf
     return fail(ErrorCode::kUnsupported,
                 "server: the artefact has a soft prompt, which layers from " +
                     std::to_string(open.tail) + " on the device would not see");
+  }
+  if (open.tail < static_cast<uint32_t>(artefact.adapted_end())) {
+    return fail(ErrorCode::kUnsupported, "server: the artefact adapts layers up to " +
+                                             std::to_string(artefact.adapted_end()) +
+                                             ", those from " + std::to_string(open.tail) +
+                                             " on the device are not");
   }
   return {};
 }
@@ -72,6 +87,7 @@ Session::Session(engine::Engine& engine, const ServerOptions& options, const wir
 Result<std::unique_ptr<Session>> Session::make(engine::Engine& engine, const ServerOptions& options,
                                                const wire::Open& open, SharedArtefact artefact,
                                                int32_t capacity, SessionOwner owner) {
+  ISTHMUS_TRY(check_adapted(options, artefact));
   if (artefact != nullptr) ISTHMUS_TRY(check_artefact(*artefact, engine.config(), open));
   std::unique_ptr<Session> session(
       new Session(engine, options, open, std::move(artefact), std::move(owner)));

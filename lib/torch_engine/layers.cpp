@@ -108,20 +108,28 @@ at::Tensor add_to_residual(const model::ModelConfig& config, const at::Tensor& r
   return rows + x;
 }
 
+/// x [N, in] to [N, out], both in the engine's precision.
+at::Tensor multiply(const at::Tensor& x, const Linear& linear) {
+  const at::Tensor product = at::linear(x, linear.weight, linear.bias);
+  if (!linear.down.defined()) return product;
+  const at::Tensor added = at::linear(at::linear(x.to(at::kFloat), linear.down), linear.up);
+  return product + added.to(product.scalar_type());
+}
+
 at::Tensor attention_block(const model::ModelConfig& config, const LayerWeights& w,
                            const Rotation& rotation, const Attention& attention,
                            const at::Tensor& rows) {
-  const at::Tensor x = rms_norm(rows, w.attention_norm, config).to(w.q.scalar_type());
+  const at::Tensor x = rms_norm(rows, w.attention_norm, config).to(w.q.weight.scalar_type());
   const auto shape_heads = [&](const at::Tensor& product, const at::Tensor& norm) {
     at::Tensor heads = product.view({rows.size(0), -1, config.head_size});
     if (config.qk_norm) heads = rms_norm(heads.to(at::kFloat), norm, config).to(x.scalar_type());
     return rotation.apply(heads);
   };
-  const at::Tensor q = shape_heads(at::linear(x, w.q, w.q_bias), w.q_norm);
-  const at::Tensor k = shape_heads(at::linear(x, w.k, w.k_bias), w.k_norm);
+  const at::Tensor q = shape_heads(multiply(x, w.q), w.q_norm);
+  const at::Tensor k = shape_heads(multiply(x, w.k), w.k_norm);
   const at::Tensor v =
-      at::linear(x, w.v, w.v_bias).view({rows.size(0), config.kv_head_count, config.head_size});
-  return at::linear(attention(q, k, v), w.mix, w.mix_bias);
+      multiply(x, w.v).view({rows.size(0), config.kv_head_count, config.head_size});
+  return multiply(attention(q, k, v), w.mix);
 }
 
 /// Attention over caches, which get the new keys and values.
@@ -146,11 +154,11 @@ at::Tensor attend_in_caches(const model::ModelConfig& config, int32_t layer,
 
 at::Tensor mlp_block(const model::ModelConfig& config, const LayerWeights& w,
                      const at::Tensor& rows) {
-  const at::Tensor x = rms_norm(rows, w.mlp_norm, config).to(w.gate.scalar_type());
-  const at::Tensor gate = at::linear(x, w.gate);
+  const at::Tensor x = rms_norm(rows, w.mlp_norm, config).to(w.gate.weight.scalar_type());
+  const at::Tensor gate = multiply(x, w.gate);
   const at::Tensor active =
       config.activation == model::Activation::kSilu ? at::silu(gate) : at::gelu(gate, "tanh");
-  return at::linear(active * at::linear(x, w.up), w.down);
+  return multiply(active * multiply(x, w.up), w.down);
 }
 
 }  // namespace

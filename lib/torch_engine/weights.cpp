@@ -54,26 +54,26 @@ class Loader {
     const int64_t kv = config_.kv_head_count * head;
 
     ISTHMUS_TRY(norm(blk + "attn_norm.weight", d, w.attention_norm));
-    ISTHMUS_TRY(matrix(blk + "attn_q.weight", q, d, w.q));
-    ISTHMUS_TRY(matrix(blk + "attn_k.weight", kv, d, w.k));
-    ISTHMUS_TRY(matrix(blk + "attn_v.weight", kv, d, w.v));
+    ISTHMUS_TRY(matrix(blk + "attn_q.weight", q, d, w.q.weight));
+    ISTHMUS_TRY(matrix(blk + "attn_k.weight", kv, d, w.k.weight));
+    ISTHMUS_TRY(matrix(blk + "attn_v.weight", kv, d, w.v.weight));
     if (config_.qkv_bias) {
-      ISTHMUS_TRY(vector(blk + "attn_q.bias", q, precision_, w.q_bias));
-      ISTHMUS_TRY(vector(blk + "attn_k.bias", kv, precision_, w.k_bias));
-      ISTHMUS_TRY(vector(blk + "attn_v.bias", kv, precision_, w.v_bias));
+      ISTHMUS_TRY(vector(blk + "attn_q.bias", q, precision_, w.q.bias));
+      ISTHMUS_TRY(vector(blk + "attn_k.bias", kv, precision_, w.k.bias));
+      ISTHMUS_TRY(vector(blk + "attn_v.bias", kv, precision_, w.v.bias));
     }
     if (config_.qk_norm) {
       ISTHMUS_TRY(norm(blk + "attn_q_norm.weight", head, w.q_norm));
       ISTHMUS_TRY(norm(blk + "attn_k_norm.weight", head, w.k_norm));
     }
-    ISTHMUS_TRY(matrix(blk + "attn_output.weight", d, q, w.mix));
+    ISTHMUS_TRY(matrix(blk + "attn_output.weight", d, q, w.mix.weight));
     if (config_.output_bias) {
-      ISTHMUS_TRY(vector(blk + "attn_output.bias", d, precision_, w.mix_bias));
+      ISTHMUS_TRY(vector(blk + "attn_output.bias", d, precision_, w.mix.bias));
     }
     ISTHMUS_TRY(norm(blk + "ffn_norm.weight", d, w.mlp_norm));
-    ISTHMUS_TRY(matrix(blk + "ffn_gate.weight", config_.mlp_size, d, w.gate));
-    ISTHMUS_TRY(matrix(blk + "ffn_up.weight", config_.mlp_size, d, w.up));
-    ISTHMUS_TRY(matrix(blk + "ffn_down.weight", d, config_.mlp_size, w.down));
+    ISTHMUS_TRY(matrix(blk + "ffn_gate.weight", config_.mlp_size, d, w.gate.weight));
+    ISTHMUS_TRY(matrix(blk + "ffn_up.weight", config_.mlp_size, d, w.up.weight));
+    ISTHMUS_TRY(matrix(blk + "ffn_down.weight", d, config_.mlp_size, w.down.weight));
     if (config_.post_norms) {
       ISTHMUS_TRY(norm(blk + "post_attention_norm.weight", d, w.post_attention_norm));
       ISTHMUS_TRY(norm(blk + "post_ffw_norm.weight", d, w.post_mlp_norm));

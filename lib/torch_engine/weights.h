@@ -9,20 +9,24 @@
 
 namespace isthmus::torch_engine {
 
-/// One layer. Matrices are [out, in] in the engine's precision, norms float. A tensor that the
-/// traits do not ask for is undefined.
+/// A product with a matrix, in the engine's precision.
+struct Linear {
+  at::Tensor weight;    ///< [out, in]
+  at::Tensor bias;      ///< [out], or undefined
+  at::Tensor down, up;  ///< [r, in], [out, r] float: an adapter in training; undefined in engines
+};
+
+/// One layer. Norms are float. What the traits do not ask for is undefined.
 struct LayerWeights {
-  at::Tensor attention_norm;          ///< [D]
-  at::Tensor q, k, v;                 ///< [H * K, D], [kv heads * K, D] twice
-  at::Tensor q_bias, k_bias, v_bias;  ///< [out]
-  at::Tensor q_norm, k_norm;          ///< [K]
-  at::Tensor mix;                     ///< [D, H * K]
-  at::Tensor mix_bias;                ///< [D]
-  at::Tensor post_attention_norm;     ///< [D]
-  at::Tensor mlp_norm;                ///< [D]
-  at::Tensor gate, up;                ///< [M, D]
-  at::Tensor down;                    ///< [D, M]
-  at::Tensor post_mlp_norm;           ///< [D]
+  at::Tensor attention_norm;       ///< [D]
+  Linear q, k, v;                  ///< [H * K, D], [kv heads * K, D] twice
+  at::Tensor q_norm, k_norm;       ///< [K]
+  Linear mix;                      ///< [D, H * K]
+  at::Tensor post_attention_norm;  ///< [D]
+  at::Tensor mlp_norm;             ///< [D]
+  Linear gate, up;                 ///< [M, D]
+  Linear down;                     ///< [D, M]
+  at::Tensor post_mlp_norm;        ///< [D]
 };
 
 struct Weights {

@@ -2,8 +2,10 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <isthmus/model/adapters.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -29,6 +31,14 @@ at::Tensor frequencies(const std::vector<float>& values, at::Device device) {
   if (values.empty()) return {};
   return at::tensor(values, at::kFloat).to(device);
 }
+
+/// Where a layer holds its kLayerMatrices, in their order.
+constexpr std::array kMembers = {
+    &torch_engine::LayerWeights::q,    &torch_engine::LayerWeights::k,
+    &torch_engine::LayerWeights::v,    &torch_engine::LayerWeights::mix,
+    &torch_engine::LayerWeights::gate, &torch_engine::LayerWeights::up,
+    &torch_engine::LayerWeights::down};
+static_assert(kMembers.size() == model::kLayerMatrices.size());
 
 /// Causal attention of B sequences of S rows over themselves; heads are [B * S, H, K].
 at::Tensor attend(const model::ModelConfig& config, int32_t layer, int64_t batch,
@@ -78,10 +88,29 @@ Result<FrozenModel> FrozenModel::load(std::shared_ptr<const model::ModelFile> fi
   model::Part whole{.embedding = true, .head = true};
   whole.layers.emplace_back(0, config.layer_count);
   ISTHMUS_ASSIGN(model.weights_, torch_engine::load_weights(*model.file_, whole, place, type, {}));
+  model.adapted_ = model.weights_.layers;
   return model;
 }
 
-at::Tensor FrozenModel::through(at::Tensor rows, int32_t first, int32_t end, bool recompute) const {
+Status FrozenModel::adapt(const std::string& tensor, at::Tensor down, at::Tensor up) {
+  const int32_t layer = model::layer_of_matrix(tensor).value_or(-1);
+  const bool is_behind = layer >= cut_ && layer < config().layer_count;
+  for (size_t i = 0; is_behind && i < kMembers.size(); ++i) {
+    if (tensor != model::layer_matrix(layer, model::kLayerMatrices[i])) continue;
+    torch_engine::Linear& linear = adapted_[static_cast<size_t>(layer)].*kMembers[i];
+    if (up.size(0) != linear.weight.size(0) || down.size(1) != linear.weight.size(1) ||
+        up.size(1) != down.size(0))
+      break;
+    linear.down = std::move(down);
+    linear.up = std::move(up);
+    return {};
+  }
+  return fail(ErrorCode::kInvalidArgument,
+              "train: an adapter of '" + tensor + "' fits no matrix behind the cut");
+}
+
+at::Tensor FrozenModel::through(const Layers& layers, at::Tensor rows, int32_t first, int32_t end,
+                                bool recompute) const {
   // The mask below is square in the length, which is no matter behind the embedding alone.
   if (first == end) return rows;
   const int64_t batch = rows.size(0);
@@ -97,11 +126,12 @@ at::Tensor FrozenModel::through(at::Tensor rows, int32_t first, int32_t end, boo
   for (int32_t layer = first; layer < end; ++layer) {
     const auto index = static_cast<size_t>(layer);
     const torch_engine::Rotation& rotation = config().layers[index].local_rope ? *local : global;
-    const auto run = [this, index, layer, batch, hidden, rotation](const at::Tensor& x) {
+    const auto run = [this, weights = layers[index], layer, batch, hidden,
+                      rotation](const at::Tensor& x) {
       const auto attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
         return attend(config(), layer, batch, hidden, q, k, v);
       };
-      return torch_engine::run_layer(config(), weights_.layers[index], rotation, attention, x);
+      return torch_engine::run_layer(config(), weights, rotation, attention, x);
     };
     rows = recompute ? train::recompute(run, rows) : run(rows);
   }
@@ -113,7 +143,8 @@ at::Tensor FrozenModel::boundary(const at::Tensor& ids) const {
   const at::Tensor flat = ids.to(device_).reshape({-1});
   const at::Tensor rows =
       weights_.embedding.index_select(0, flat).to(at::kFloat) * config().embedding_scale;
-  return through(rows.view({ids.size(0), ids.size(1), -1}), 0, cut_, /*recompute=*/false);
+  return through(weights_.layers, rows.view({ids.size(0), ids.size(1), -1}), 0, cut_,
+                 /*recompute=*/false);
 }
 
 at::Tensor FrozenModel::logits(const at::Tensor& last) const {
@@ -124,7 +155,7 @@ at::Tensor FrozenModel::logits(const at::Tensor& last) const {
 }
 
 at::Tensor FrozenModel::scores(const at::Tensor& rows, int64_t count, const Score& score) const {
-  const at::Tensor last = through(rows, cut_, config().layer_count, recompute_);
+  const at::Tensor last = through(adapted_, rows, cut_, config().layer_count, recompute_);
   const at::Tensor predicting =
       last.narrow(1, rows.size(1) - count, count).reshape({-1, last.size(2)});
   std::vector<at::Tensor> parts;
@@ -149,7 +180,7 @@ at::Tensor FrozenModel::divergences(const at::Tensor& rows, const at::Tensor& cl
   at::Tensor last;
   {
     const at::NoGradGuard no_gradients;
-    last = through(clean, cut_, config().layer_count, /*recompute=*/false);
+    last = through(weights_.layers, clean, cut_, config().layer_count, /*recompute=*/false);
     last = last.reshape({-1, last.size(2)});
   }
   return scores(rows, clean.size(1), [this, last](const at::Tensor& found, int64_t first) {

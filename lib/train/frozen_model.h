@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "torch_engine/weights.h"
 
@@ -26,6 +27,12 @@ class FrozenModel {
   [[nodiscard]] const model::ModelConfig& config() const { return file_->config(); }
   [[nodiscard]] int32_t cut() const { return cut_; }
   [[nodiscard]] at::Device device() const { return device_; }
+
+  /// From now on a low-rank path in float stands beside a matrix of a layer behind the cut: `down`
+  /// [r, in] and `up` [out, r], which gradients reach. It replaces one that was there. What `clean`
+  /// rows are compared with stays without.
+  /// \returns kInvalidArgument for another tensor or other shapes.
+  [[nodiscard]] Status adapt(const std::string& tensor, at::Tensor down, at::Tensor up);
 
   /// The rows [B, T, D] in front of layer `cut` for ids [B, T], float, without gradients.
   [[nodiscard]] at::Tensor boundary(const at::Tensor& ids) const;
@@ -45,8 +52,9 @@ class FrozenModel {
 
   FrozenModel(std::shared_ptr<const model::ModelFile> file, int32_t cut, at::Device device,
               bool recompute);
-  [[nodiscard]] at::Tensor through(at::Tensor rows, int32_t first, int32_t end,
-                                   bool recompute) const;
+  using Layers = std::vector<torch_engine::LayerWeights>;
+  [[nodiscard]] at::Tensor through(const Layers& layers, at::Tensor rows, int32_t first,
+                                   int32_t end, bool recompute) const;
   [[nodiscard]] at::Tensor logits(const at::Tensor& last) const;
   [[nodiscard]] at::Tensor scores(const at::Tensor& rows, int64_t count, const Score& score) const;
 
@@ -55,6 +63,7 @@ class FrozenModel {
   at::Device device_;
   bool recompute_;
   torch_engine::Weights weights_;
+  Layers adapted_;          // the same layers with adapters beside them
   at::Tensor rope_global_;  // [K/2]
   at::Tensor rope_local_;   // [K/2], or undefined
 };

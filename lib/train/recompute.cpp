@@ -33,15 +33,19 @@ struct Recompute : torch::autograd::Function<Recompute> {
     const at::AutoGradMode on(true);
     const auto held =
         c10::static_intrusive_pointer_cast<HeldRun>(context->saved_data[kRun].toCapsule());
-    const at::Tensor y = held->run(x);
-    return {torch::autograd::grad({y}, {x}, {gradients[0]})[0], at::Tensor()};
+    // Adds to the gradients of all leaves, `x` among them.
+    torch::autograd::backward({held->run(x)}, {gradients[0]});
+    return {x.grad(), at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor recompute(Run run, const at::Tensor& x) {
-  return Recompute::apply(x, c10::make_intrusive<HeldRun>(std::move(run)));
+  // Without an input that wants a gradient, those that `run` holds would get none.
+  const bool alone = c10::GradMode::is_enabled() && !x.requires_grad();
+  return Recompute::apply(alone ? x.detach().requires_grad_(true) : x,
+                          c10::make_intrusive<HeldRun>(std::move(run)));
 }
 
 }  // namespace isthmus::train

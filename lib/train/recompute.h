@@ -8,7 +8,7 @@
 namespace isthmus::train {
 
 /// `run(x)`, of which only `x` and what `run` holds is kept for the gradient. Gradients reach `x`
-/// alone: not what `run` holds.
+/// and those leaves that `run` holds.
 [[nodiscard]] at::Tensor recompute(std::function<at::Tensor(const at::Tensor&)> run,
                                    const at::Tensor& x);
 

@@ -1,9 +1,13 @@
-// Where a projection starts: principal components, and the decoder that fits them.
+// Where training starts: principal components and the decoder that fits them, adapters that change
+// nothing.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <isthmus/core/random.h>
 #include <isthmus/train/trainer.h>
 
+#include <cmath>
 #include <string>
+#include <utility>
 
 #include "boundary.h"
 #include "torch_engine/device.h"
@@ -57,6 +61,33 @@ Result<Matrix> fit_decoder(MatrixView<const float> rows, const Matrix& encoder,
     const at::Tensor fit = at::linalg_solve(moments + ridge, at::matmul(z.t(), x).to(at::kDouble));
     return matrix_of(fit.t());
   });
+}
+
+Result<model::Adapters> fresh_adapters(const model::ModelFile& file, int32_t first, int32_t end,
+                                       size_t rank, uint64_t seed) {
+  const int32_t layers = file.config().layer_count;
+  if (rank < 1 || rank > artefact::Artefact::kMaxRank || first < 0 || end <= first ||
+      end > layers) {
+    return fail(ErrorCode::kInvalidArgument,
+                "train: adapters of rank " + std::to_string(rank) + " for layers [" +
+                    std::to_string(first) + ", " + std::to_string(end) + ") of " +
+                    std::to_string(layers) + ", the rank may be 1 to " +
+                    std::to_string(artefact::Artefact::kMaxRank));
+  }
+  model::Adapters adapters;
+  uint64_t drawn = 0;
+  for (int32_t layer = first; layer < end; ++layer) {
+    for (const std::string_view matrix : model::kLayerMatrices) {
+      const std::string name = model::layer_matrix(layer, matrix);
+      ISTHMUS_ASSIGN(const model::Tensor* const tensor, file.find(name));
+      model::LowRank adapter{Matrix(rank, tensor->cols()), Matrix(tensor->rows(), rank)};
+      const double most = 1 / std::sqrt(static_cast<double>(tensor->cols()));
+      for (float& value : adapter.down.view().values())
+        value = static_cast<float>(most * (2 * counter_uniform(seed, drawn++) - 1));
+      adapters.emplace(name, std::move(adapter));
+    }
+  }
+  return adapters;
 }
 
 }  // namespace isthmus::train

@@ -1,17 +1,14 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
-#include <isthmus/core/random.h>
 #include <isthmus/train/trainer.h>
 
-#include <sodium.h>
-
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
 #include <utility>
 
+#include "batches.h"
 #include "boundary.h"
 #include "checkpoint.h"
 #include "frozen_model.h"
@@ -22,10 +19,11 @@
 namespace isthmus::train {
 namespace {
 
-constexpr const char* kEncoder = "encoder";
-constexpr const char* kDecoder = "decoder";
-constexpr const char* kSoftPrompt = "soft_prompt";
-
+using artefact::kDecoder;
+using artefact::kDown;
+using artefact::kEncoder;
+using artefact::kSoftPrompt;
+using artefact::kUp;
 using torch_engine::guarded;
 
 Status in_range(const char* name, double value, double least, double most) {
@@ -34,21 +32,6 @@ Status in_range(const char* name, double value, double least, double most) {
               std::string("train: ") + name + " is " + std::to_string(value) + ", must be in [" +
                   std::to_string(least) + ", " + std::to_string(most) + "]");
 }
-
-std::string hash_of(const std::vector<int32_t>& tokens) {
-  std::array<unsigned char, 16> digest{};
-  crypto_generichash(digest.data(), digest.size(),
-                     reinterpret_cast<const unsigned char*>(tokens.data()),
-                     tokens.size() * sizeof(int32_t), nullptr, 0);
-  std::array<char, 2 * digest.size() + 1> text{};
-  return sodium_bin2hex(text.data(), text.size(), digest.data(), digest.size());
-}
-
-/// Windows of one batch: ids [B, window + 1], and which rows [B, window] pass the projection.
-struct Batch {
-  at::Tensor ids;
-  at::Tensor passing;  // bool; undefined: all
-};
 
 }  // namespace
 
@@ -63,7 +46,7 @@ Status TrainOptions::validate() const {
   ISTHMUS_TRY(in_range("weight_decay", weight_decay, 0, 1));
   ISTHMUS_TRY(in_range("clip_gradient", clip_gradient, 1e-9, 1e9));
   ISTHMUS_TRY(in_range("validation_windows", static_cast<double>(validation_windows), 1, kMost));
-  if (!train_projection && !train_soft_prompt)
+  if (!train_projection && !train_soft_prompt && !train_adapters)
     return fail(ErrorCode::kInvalidArgument, "train: nothing is to be trained");
   if (!prefix) return {};
   ISTHMUS_TRY(in_range("prefix.least", prefix->least, 0, 1));
@@ -74,11 +57,10 @@ class Trainer::Impl {
  public:
   Impl(FrozenModel model, TrainText text, TrainOptions options)
       : model_(std::move(model)),
-        text_(std::move(text)),
         options_(std::move(options)),
-        data_hash_(hash_of(text_.training)) {}
+        batches_(std::move(text), options_) {}
 
-  [[nodiscard]] const std::string& data_hash() const { return data_hash_; }
+  [[nodiscard]] std::string data_hash() const { return batches_.data_hash(); }
   [[nodiscard]] const TrainOptions& options() const { return options_; }
   [[nodiscard]] int64_t steps_done() const { return state_.steps; }
 
@@ -86,10 +68,8 @@ class Trainer::Impl {
     const auto window = static_cast<size_t>(options_.window);
     const size_t count = std::max<size_t>(1, tokens / window);
     std::vector<at::Tensor> parts;
-    for (size_t i = 0; i < count; ++i) {
-      const at::Tensor ids = evenly_spaced(text_.training, i, count);
-      parts.push_back(model_.boundary(ids.narrow(1, 0, options_.window)).squeeze(0));
-    }
+    for (size_t i = 0; i < count; ++i)
+      parts.push_back(model_.boundary(batches_.sample(i, count)).squeeze(0));
     return matrix_of(at::cat(parts));
   }
 
@@ -109,22 +89,26 @@ class Trainer::Impl {
     }
     if (options_.train_soft_prompt && prompt.empty())
       return fail(ErrorCode::kInvalidArgument, "train: there is no soft prompt to train");
+    if (options_.train_adapters && parts.adapters.empty())
+      return fail(ErrorCode::kInvalidArgument, "train: there are no adapters to train");
     ISTHMUS_ASSIGN(channel_, Channel::make(codec, static_cast<int64_t>(dims)));
     state_ = {.run = describe() + ", codec " + codec.to_string()};
-    place(kEncoder, parts.encoder, options_.train_projection);
-    place(kDecoder, parts.decoder, options_.train_projection);
-    if (!prompt.empty()) place(kSoftPrompt, prompt, options_.train_soft_prompt);
+    for (const auto& [name, matrix] : artefact::to_named(parts)) place(name, matrix);
+    for (const auto& [name, adapter] : parts.adapters)
+      ISTHMUS_TRY(
+          model_.adapt(name, value(name + std::string(kDown)), value(name + std::string(kUp))));
     return {};
   }
 
   Result<Slope> slope() {
     ISTHMUS_ASSIGN(const double loss, accumulate());
-    Slope slope{.loss = loss};
+    artefact::NamedMatrices gradients;
     for (auto& [name, part] : state_.trained) {
-      matrix_in(slope.gradients, name) = matrix_of(part.value.grad());
+      gradients.emplace(name, matrix_of(part.value.grad()));
       part.value.mutable_grad().reset();
     }
-    return slope;
+    ISTHMUS_ASSIGN(Parts parts, artefact::to_parts(std::move(gradients)));
+    return Slope{.loss = loss, .gradients = std::move(parts)};
   }
 
   Result<StepReport> step() {
@@ -146,15 +130,9 @@ class Trainer::Impl {
     const auto count = static_cast<size_t>(options_.validation_windows);
     double sum = 0;
     for (size_t i = 0; i < count; ++i) {
-      Batch batch{.ids = evenly_spaced(text_.held_out, i, count)};
-      if (options_.prefix) {
-        // The middle of the range, so that windows are comparable.
-        const double share = (options_.prefix->least + options_.prefix->most) / 2;
-        batch.passing =
-            passing({static_cast<int64_t>(share * static_cast<double>(options_.window))});
-      }
-      ISTHMUS_ASSIGN(const at::Tensor loss,
-                     loss_of(batch, stream(options_.seed, Purpose::kValidation), i));
+      ISTHMUS_ASSIGN(
+          const at::Tensor loss,
+          loss_of(batches_.validation(i), stream(options_.seed, Purpose::kValidation), i));
       sum += loss.item<double>();
     }
     if (!std::isfinite(sum))
@@ -162,11 +140,11 @@ class Trainer::Impl {
     return sum / static_cast<double>(count);
   }
 
-  [[nodiscard]] Parts parts() const {
-    Parts parts;
-    for (const auto& [name, tensor] : state_.fixed) matrix_in(parts, name) = matrix_of(tensor);
-    for (const auto& [name, part] : state_.trained) matrix_in(parts, name) = matrix_of(part.value);
-    return parts;
+  [[nodiscard]] Result<Parts> parts() const {
+    artefact::NamedMatrices named;
+    for (const auto& [name, tensor] : state_.fixed) named.emplace(name, matrix_of(tensor));
+    for (const auto& [name, part] : state_.trained) named.emplace(name, matrix_of(part.value));
+    return artefact::to_parts(std::move(named));
   }
 
   Status save(const std::filesystem::path& path, const std::string& note) {
@@ -180,50 +158,55 @@ class Trainer::Impl {
   }
 
  private:
-  static Matrix& matrix_in(Parts& parts, const std::string& name) {
-    return name == kEncoder ? parts.encoder : name == kDecoder ? parts.decoder : parts.soft_prompt;
-  }
-
   /// Leaves the gradients of the next step's batches in the parts. \returns the mean loss.
   Result<double> accumulate() {
     double total = 0;
     for (int64_t i = 0; i < options_.accumulate; ++i) {
       const auto draw = static_cast<uint64_t>(state_.steps * options_.accumulate + i);
-      ISTHMUS_ASSIGN(const at::Tensor loss,
-                     loss_of(training_batch(draw), stream(options_.seed, Purpose::kNoise), draw));
+      ISTHMUS_ASSIGN(const at::Tensor loss, loss_of(batches_.training(draw),
+                                                    stream(options_.seed, Purpose::kNoise), draw));
       (loss / static_cast<double>(options_.accumulate)).backward();
       total += loss.item<double>();
     }
     return total / static_cast<double>(options_.accumulate);
   }
 
-  void place(const char* name, const Matrix& matrix, bool is_trained) {
+  [[nodiscard]] bool is_trained(std::string_view name) const {
+    if (name == kEncoder || name == kDecoder) return options_.train_projection;
+    if (name == kSoftPrompt) return options_.train_soft_prompt;
+    return options_.train_adapters;
+  }
+
+  void place(const std::string& name, const Matrix& matrix) {
     const at::Tensor tensor = tensor_of(matrix.view(), model_.device());
-    if (is_trained) {
+    if (is_trained(name)) {
       state_.trained.emplace(name, trained(tensor));
     } else {
       state_.fixed.emplace(name, tensor);
     }
   }
 
-  [[nodiscard]] const at::Tensor& value(const char* name) const {
+  [[nodiscard]] const at::Tensor& value(std::string_view part) const {
+    const std::string name(part);
     const auto found = state_.trained.find(name);
     return found != state_.trained.end() ? found->second.value : state_.fixed.at(name);
   }
 
   [[nodiscard]] bool has_soft_prompt() const {
-    return state_.trained.contains(kSoftPrompt) || state_.fixed.contains(kSoftPrompt);
+    const std::string name(kSoftPrompt);
+    return state_.trained.contains(name) || state_.fixed.contains(name);
   }
 
   /// Everything that decides the weights after a step, in words.
   [[nodiscard]] std::string describe() const {
-    std::string text = "data " + data_hash_;
+    std::string text = "data " + data_hash();
     const auto add = [&text](const char* name, const auto& number) {
       text += std::string(", ") + name + " " + std::to_string(number);
     };
     add("cut", options_.cut);
     add("projection", options_.train_projection);
     add("soft prompt", options_.train_soft_prompt);
+    add("adapters", options_.train_adapters);
     add("distil", options_.distil);
     if (options_.prefix) {
       add("prefix from", options_.prefix->least);
@@ -248,43 +231,6 @@ class Trainer::Impl {
     if (done < warm_up) return options_.rate * (done + 1) / warm_up;
     const double way = std::min(1.0, done / static_cast<double>(options_.steps));
     return options_.rate * (0.55 + 0.45 * std::cos(std::numbers::pi * way));
-  }
-
-  /// Ids [1, window + 1] of one of `count` windows spread evenly.
-  [[nodiscard]] at::Tensor evenly_spaced(const std::vector<int32_t>& tokens, size_t index,
-                                         size_t count) const {
-    const size_t room = tokens.size() - static_cast<size_t>(options_.window) - 1;
-    return ids_at(tokens, count == 1 ? 0 : room * index / (count - 1)).unsqueeze(0);
-  }
-
-  [[nodiscard]] at::Tensor ids_at(const std::vector<int32_t>& tokens, size_t first) const {
-    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(first);
-    const std::vector<int64_t> ids(begin, begin + options_.window + 1);
-    return at::tensor(ids, at::kLong);
-  }
-
-  [[nodiscard]] Batch training_batch(uint64_t draw) const {
-    const auto size = static_cast<uint64_t>(options_.batch);
-    const auto room =
-        static_cast<double>(text_.training.size() - static_cast<size_t>(options_.window));
-    std::vector<at::Tensor> ids;
-    std::vector<int64_t> prefixes;
-    for (uint64_t i = draw * size; i < (draw + 1) * size; ++i) {
-      const double place = counter_uniform(stream(options_.seed, Purpose::kWindow), i) * room;
-      ids.push_back(ids_at(text_.training, static_cast<size_t>(place)));
-      if (!options_.prefix) continue;
-      const double share = std::lerp(options_.prefix->least, options_.prefix->most,
-                                     counter_uniform(stream(options_.seed, Purpose::kPrefix), i));
-      prefixes.push_back(static_cast<int64_t>(share * static_cast<double>(options_.window)));
-    }
-    Batch batch{.ids = at::stack(ids)};
-    if (options_.prefix) batch.passing = passing(prefixes);
-    return batch;
-  }
-
-  [[nodiscard]] at::Tensor passing(const std::vector<int64_t>& prefixes) const {
-    const at::Tensor position = at::arange(options_.window, at::kLong).unsqueeze(0);
-    return position < at::tensor(prefixes, at::kLong).unsqueeze(1);
   }
 
   /// Mean over the predictions that count.
@@ -314,9 +260,8 @@ class Trainer::Impl {
 
   FrozenModel model_;
   std::optional<Channel> channel_;
-  TrainText text_;
   TrainOptions options_;
-  std::string data_hash_;
+  Batches batches_;
   Checkpoint state_;
 };
 
@@ -376,8 +321,8 @@ int64_t Trainer::steps_done() const {
   return impl_->steps_done();
 }
 
-Parts Trainer::parts() const {
-  return impl_->parts();
+Result<Parts> Trainer::parts() const {
+  return guarded([&] { return impl_->parts(); });
 }
 
 std::string Trainer::data_hash() const {

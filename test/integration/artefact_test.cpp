@@ -30,13 +30,40 @@ Artefact make(const model::ModelConfig& config, int32_t cut, size_t dims, size_t
   const auto width = static_cast<size_t>(config.hidden_size);
   Matrix prompt(prompt_rows, width);
   for (float& value : prompt.view().values()) value = 0.25F;
-  return value_of(Artefact::make({.model = artefact::model_name(config),
-                                  .fingerprint = "",
-                                  .cut = cut,
-                                  .codec = value_of(codec::CodecSpec::parse(codec)),
-                                  .data = "",
-                                  .command = ""},
-                                 unit(dims, width), unit(width, dims), prompt));
+  return value_of(Artefact::make(
+      {.model = artefact::model_name(config),
+       .fingerprint = "",
+       .cut = cut,
+       .codec = value_of(codec::CodecSpec::parse(codec)),
+       .data = "",
+       .command = ""},
+      {.encoder = unit(dims, width), .decoder = unit(width, dims), .soft_prompt = prompt}));
+}
+
+/// Takes every number through unchanged, and makes a layer's matrices half as large again. The
+/// factors are of full rank: the matrix itself, and halves on a diagonal.
+Artefact make_adapted(const std::filesystem::path& path, int32_t cut, int32_t layer) {
+  const auto file = value_of(model::ModelFile::open(path));
+  ThreadPool pool(1);
+  const auto width = static_cast<size_t>(file->config().hidden_size);
+  artefact::Parts parts{.encoder = unit(width, width), .decoder = unit(width, width)};
+  for (const std::string_view matrix : model::kLayerMatrices) {
+    const std::string name = model::layer_matrix(layer, matrix);
+    const model::Tensor& tensor = *value_of(file->find(name));
+    model::LowRank& adapter = parts.adapters[name];
+    adapter.down = Matrix(tensor.rows(), tensor.cols());
+    value_of(model::read_rows(tensor, 0, adapter.down.view()));
+    adapter.up = Matrix(tensor.rows(), tensor.rows());
+    for (size_t i = 0; i < tensor.rows(); ++i) adapter.up.row(i)[i] = 0.5F;
+  }
+  return value_of(
+      Artefact::make({.model = artefact::model_name(file->config()),
+                      .fingerprint = value_of(model::fingerprint(*file, pool)).to_string(),
+                      .cut = cut,
+                      .codec = codec::CodecSpec{codec::Format::kF32},
+                      .data = "",
+                      .command = ""},
+                     std::move(parts)));
 }
 
 /// The half that one side would read from its file.
@@ -89,6 +116,46 @@ TEST_CASE("a mechanism behind a projection is charged for its latents' rows",
   const auto mechanism = value_of(privacy::make_mechanism(
       value_of(privacy::MechanismSpec::parse("binomial:4:mu=20")), 12, {.coordinate = 0.5}));
   CHECK(report.statement.epsilon_per_row == mechanism->epsilon(1, 1e-5));
+}
+
+TEST_CASE("a server with adapters makes the tokens of a model whose weights are such",
+          "[integration][artefact][adapters]") {
+  const TinyFolder model;
+  const int32_t cut = GENERATE(0, 2);
+  constexpr int32_t kLayer = 2;
+  const auto tail = GENERATE(std::optional<int32_t>(), 3);
+  edge::Device device = load_device(model.path(), cut, tail);
+  const Artefact whole = make_adapted(model.path(), cut, kLayer);
+  const InProcessServer server(model.path(), server_with(whole));
+  edge::Session session = value_of(device.open_session(device_with(whole, server.address())));
+  const std::vector<int32_t> tokens = test::converse(session, 0.9F);
+  CHECK(tokens != test::converse_locally(model.path(), 0.9F));
+  const TinyFolder scaled;
+  const std::string layer = "model.layers." + std::to_string(kLayer) + ".";
+  for (const char* matrix : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                             "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
+    scaled.scale(layer + matrix + ".weight", 1.5F);
+  CHECK(tokens == test::converse_locally(scaled.path(), 0.9F));
+}
+
+TEST_CASE("a server with adapters serves nobody who does not know",
+          "[integration][artefact][adapters]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  const Artefact whole = make_adapted(model.path(), 1, 2);
+  const InProcessServer server(model.path(), server_with(whole));
+  CHECK_FAILS_WITH(device.open_session(session_options(server.address())),
+                   ErrorCode::kModelMismatch);
+  SECTION("nor a tail that has those layers") {
+    edge::Device tailed = load_device(model.path(), 1, 2);
+    CHECK_FAILS_WITH(tailed.open_session(device_with(whole, server.address())),
+                     ErrorCode::kUnsupported);
+  }
+  SECTION("nor is it checked against layers without them") {
+    edge::SessionOptions options = device_with(whole, server.address());
+    options.verify = {.share = 1};
+    CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kUnsupported);
+  }
 }
 
 TEST_CASE("what an artefact is not for is refused on both sides", "[integration][artefact]") {

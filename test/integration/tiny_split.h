@@ -112,8 +112,10 @@ class InProcessServer {
       : limits_(limits), file_(value_of(model::ModelFile::open(model))) {
     model::Part part = whole_model(file_->config());
     part.embedding = false;
-    engine_ = value_of(engine::load_cpu_engine(file_, part, pool_));
-    fingerprint_ = claimed ? *claimed : value_of(model::fingerprint(*file_, pool_));
+    const model::Fingerprint own = value_of(model::fingerprint(*file_, pool_));
+    fingerprint_ = claimed.value_or(own);
+    engine_ = value_of(engine::load_cpu_engine(
+        value_of(artefact::adapted_model(file_, limits.artefacts, own.to_string())), part, pool_));
     host_ =
         std::make_unique<server::SessionHost>(*engine_, fingerprint_, limits_, clock_, observer_);
     transport::ListenerOptions options;

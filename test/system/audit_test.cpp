@@ -120,7 +120,7 @@ TEST_CASE("isthmus-audit attacks artefacts' own codecs at their cuts", "[system]
         artefact::Artefact::make({.model = artefact::model_name(config),
                                   .cut = cut,
                                   .codec = test::value_of(codec::CodecSpec::parse(codec))},
-                                 encoder, decoder, Matrix()));
+                                 {.encoder = encoder, .decoder = decoder}));
     const auto path = fixture.folder.path() / (std::to_string(flags.size()) + ".safetensors");
     test::value_of(made.save(path));
     flags.insert(flags.end(), {"--artefact", path.string()});

@@ -93,19 +93,35 @@ TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[s
   CHECK(log.at("tokens_per_step") == 6);
   CHECK(contents(path("svg")).starts_with("<svg"));
 
-  const Finished measured =
-      test::run({kBin + "/isthmus-eval", "--model", fixture.model.string(), "--text",
-                 (fixture.texts / "a.txt").string(), "--window", "8", "--tokens", "16", "--cuts",
-                 "0", "--artefact", fixture.out.string(), "--json"});
-  CAPTURE(measured.out, measured.err);
-  REQUIRE(measured.exit_code == 0);
-  CHECK(measured.out.find(whole.codec().to_string()) != std::string::npos);
+  const auto codec_measured = [&] {
+    const Finished measured =
+        test::run({kBin + "/isthmus-eval", "--model", fixture.model.string(), "--text",
+                   (fixture.texts / "a.txt").string(), "--window", "8", "--tokens", "16", "--cuts",
+                   "0", "--artefact", fixture.out.string(), "--json"});
+    CAPTURE(measured.out, measured.err);
+    REQUIRE(measured.exit_code == 0);
+    return json::parse(measured.out).at(0).at("spec").get<std::string>();
+  };
+  CHECK(codec_measured() == whole.codec().to_string());
 
   // From the artefact, another soft prompt; and the checkpoint is of another run.
   CHECK(fixture.train({"--from", fixture.out.string(), "--train", "soft-prompt", "--steps", "1"})
             .exit_code == 0);
   CHECK(fixture.train({"--dims", "4", "--steps", "3", "--checkpoint", path("checkpoint")})
             .exit_code == 1);
+
+  // Adapters on top, and on from there.
+  CHECK(fixture
+            .train({"--from", fixture.out.string(), "--train", "projection,adapters",
+                    "--adapter-rank", "2", "--adapter-layers", "1", "--steps", "1"})
+            .exit_code == 0);
+  const Artefact adapted = value_of(Artefact::load(fixture.out));
+  CHECK(adapted.parts().adapters.size() == model::kLayerMatrices.size());
+  CHECK(adapted.adapted_end() == 1);
+  CHECK(codec_measured() == adapted.codec().to_string());
+  CHECK(fixture.train({"--from", fixture.out.string(), "--train", "adapters", "--steps", "1"})
+            .exit_code == 0);
+  CHECK(value_of(Artefact::load(fixture.out)).id() != adapted.id());
 }
 
 TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][train]") {
@@ -114,6 +130,7 @@ TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][tra
                                                                 {"--dims", "0"},
                                                                 {"--train", "everything"},
                                                                 {"--train", "soft-prompt"},
+                                                                {"--train", "adapters"},
                                                                 {"--prefix", "0.5"},
                                                                 {"--window", "1"},
                                                                 {"--loud"}}));

@@ -58,16 +58,16 @@ Result<std::vector<SettingResult>> evaluate_settings(const Subject& subject,
   ThreadPool pool(static_cast<size_t>(flags.threads));
   const SteadyClock clock;
   const int32_t layers = subject.layer_count();
-  ISTHMUS_ASSIGN(const EnginePtr exact,
-                 load_layers(subject, {0, layers}, pool, {.precision = engine::Precision::kExact}));
+  ISTHMUS_ASSIGN(const EnginePtr exact, load_layers(subject.file, {0, layers}, pool,
+                                                    {.precision = engine::Precision::kExact}));
   std::vector<Halves> variants;
   std::vector<audit::SplitModel> models;
   const std::vector<Setting> settings = all_settings(subject, flags);
   for (const Setting& setting : settings) {
     const engine::CpuEngineOptions options = options_of(setting, layers);
     Halves halves{.cut = setting.cut};
-    ISTHMUS_ASSIGN(halves.front, load_layers(subject, {0, setting.cut}, pool, options));
-    ISTHMUS_ASSIGN(halves.back, load_layers(subject, {setting.cut, layers}, pool, options));
+    ISTHMUS_ASSIGN(halves.front, load_layers(subject.file, {0, setting.cut}, pool, options));
+    ISTHMUS_ASSIGN(halves.back, load_layers(subject.file, {setting.cut, layers}, pool, options));
     models.push_back(halves.model());
     variants.push_back(std::move(halves));
   }

@@ -4,6 +4,7 @@
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/clock.h>
 #include <isthmus/core/random.h>
+#include <isthmus/model/fingerprint.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -56,6 +57,10 @@ std::vector<std::string> patterns_of(const EvalFlags& flags, const artefact::Art
   return patterns;
 }
 
+engine::CpuEngineOptions engine_options(const EvalFlags& flags) {
+  return EngineFlags{.precision = flags.precisions.front()}.options();
+}
+
 /// Evaluates cut after cut with one engine.
 class Run {
  public:
@@ -86,7 +91,8 @@ class Run {
     const audit::SplitModel model{&engine_, &engine_, cut};
     ISTHMUS_ASSIGN(const auto calibration, calibration_of(model));
     std::vector<codec::BoundaryCodec> codecs;
-    std::vector<MatrixView<const float>> soft_prompts;
+    std::vector<std::unique_ptr<engine::Engine>> adapted;
+    std::vector<audit::Receiver> receivers;
     for (const std::string& pattern : patterns) {
       const uint64_t hash = calibration ? calibration->hash() : 0;
       ISTHMUS_ASSIGN(const auto spec, codec::CodecSpec::parse(with_calibration(pattern, hash)));
@@ -98,14 +104,18 @@ class Run {
                                       .projection = artefact::projection_of(artefact),
                                       .random = &random_}));
       codecs.push_back(std::move(codec));
-      soft_prompts.push_back(artefact == nullptr ? MatrixView<const float>()
-                                                 : artefact->soft_prompt());
+      audit::Receiver receiver;
+      if (artefact != nullptr) receiver.soft_prompt = artefact->soft_prompt();
+      if (artefact != nullptr && artefact->adapted_end() > 0) {
+        ISTHMUS_ASSIGN(auto back, load_adapted(artefact));
+        receiver.back = adapted.emplace_back(std::move(back)).get();
+      }
+      receivers.push_back(receiver);
     }
     std::vector<const codec::BoundaryCodec*> borrowed;
     for (const codec::BoundaryCodec& codec : codecs) borrowed.push_back(&codec);
-    ISTHMUS_ASSIGN(auto evaluations,
-                   audit::evaluate_codecs(model, subject_.text, borrowed,
-                                          {&pool_, &time_, progress}, soft_prompts));
+    ISTHMUS_ASSIGN(auto evaluations, audit::evaluate_codecs(model, subject_.text, borrowed,
+                                                            {&pool_, &time_, progress}, receivers));
     std::vector<SpecResult> results;
     for (size_t i = 0; i < codecs.size(); ++i) {
       const audit::Quality quality = audit::summarize(evaluations[i].log);
@@ -116,6 +126,16 @@ class Run {
                          .quality = quality});
     }
     return results;
+  }
+
+  /// The layers behind the artefact's cut as its server has them.
+  Result<std::unique_ptr<engine::Engine>> load_adapted(
+      const std::shared_ptr<const artefact::Artefact>& artefact) {
+    ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*subject_.file, pool_));
+    ISTHMUS_ASSIGN(const auto adapted,
+                   artefact::adapted_model(subject_.file, {artefact}, fingerprint.to_string()));
+    return load_layers(adapted, {artefact->origin().cut, subject_.layer_count()}, pool_,
+                       engine_options(flags_));
   }
 
   // Null where there is no text to make one from.
@@ -162,10 +182,8 @@ PatternMean mean_of(const SpecResults& results, size_t pattern) {
 
 Result<SpecResults> evaluate_specs(const Subject& subject, const EvalFlags& flags) {
   ThreadPool pool(static_cast<size_t>(flags.threads));
-  const engine::CpuEngineOptions options =
-      EngineFlags{.precision = flags.precisions.front()}.options();
-  ISTHMUS_ASSIGN(const auto engine,
-                 load_layers(subject, {0, subject.layer_count()}, pool, options));
+  ISTHMUS_ASSIGN(const auto engine, load_layers(subject.file, {0, subject.layer_count()}, pool,
+                                                engine_options(flags)));
   ISTHMUS_ASSIGN(artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
   return Run(subject, flags, std::move(artefacts), *engine, pool).all_cuts();
 }

@@ -35,15 +35,15 @@ Result<Subject> open_subject(const EvalFlags& flags) {
   return subject;
 }
 
-Result<std::unique_ptr<engine::Engine>> load_layers(const Subject& subject,
-                                                    engine::LayerWindow layers, ThreadPool& pool,
-                                                    const engine::CpuEngineOptions& options) {
+Result<std::unique_ptr<engine::Engine>> load_layers(
+    const std::shared_ptr<const model::ModelFile>& file, engine::LayerWindow layers,
+    ThreadPool& pool, const engine::CpuEngineOptions& options) {
   model::Part part;
   if (layers.count() > 0) part.layers.emplace_back(layers.first, layers.end);
   part.embedding = layers.first == 0;
-  part.head = layers.end == subject.layer_count();
+  part.head = layers.end == file->config().layer_count;
   ProgressBar bar("loading");
-  return engine::load_cpu_engine(subject.file, part, pool, options,
+  return engine::load_cpu_engine(file, part, pool, options,
                                  [&bar](double fraction) { bar.update(fraction); });
 }
 

@@ -29,7 +29,7 @@ struct Subject {
 
 /// Layers [first, end) with the embedding or the head that belongs to them.
 [[nodiscard]] Result<std::unique_ptr<engine::Engine>> load_layers(
-    const Subject& subject, engine::LayerWindow layers, ThreadPool& pool,
-    const engine::CpuEngineOptions& options);
+    const std::shared_ptr<const model::ModelFile>& file, engine::LayerWindow layers,
+    ThreadPool& pool, const engine::CpuEngineOptions& options);
 
 }  // namespace isthmus::tools

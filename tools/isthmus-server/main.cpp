@@ -117,7 +117,9 @@ Status run(const ServerFlags& flags) {
   ISTHMUS_ASSIGN(const server::ServerOptions limits, server_options(flags));
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*file, pool));
-  ISTHMUS_ASSIGN(const auto engine, load_engine(flags, file, pool));
+  ISTHMUS_ASSIGN(const auto weights,
+                 artefact::adapted_model(file, limits.artefacts, fingerprint.to_string()));
+  ISTHMUS_ASSIGN(const auto engine, load_engine(flags, weights, pool));
 
   const auto hidden_size = static_cast<size_t>(file->config().hidden_size);
   ISTHMUS_ASSIGN(const auto options,

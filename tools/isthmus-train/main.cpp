@@ -1,5 +1,5 @@
-// isthmus-train: trains what a cut needs to send less, or to bear noise: a projection and a soft
-// prompt.
+// isthmus-train: trains what a cut needs to send less, or to bear noise: a projection, a soft
+// prompt, adapters.
 #include "common/command_line.h"
 #include "common/terminal.h"
 #include "options.h"
@@ -22,7 +22,7 @@ Status run(const TrainFlags& flags) {
 }
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains a projection and a soft prompt for a cut of a model.", kTool);
+  CLI::App app("Trains a projection, a soft prompt and adapters for a cut of a model.", kTool);
   app.footer(kFooter);
   TrainFlags flags;
   for (int i = 0; i < argc; ++i) flags.command += (i > 0 ? " " : "") + std::string(argv[i]);

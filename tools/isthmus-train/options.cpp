@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kProjection = "projection";
 constexpr const char* kSoftPrompt = "soft-prompt";
+constexpr const char* kAdapters = "adapters";
 
 std::string check_codec(const std::string& pattern) {
   return complaint(codec::CodecSpec::parse(with_clip(pattern, 1)));
@@ -46,13 +47,23 @@ void declare_start(CLI::App& app, TrainFlags& flags) {
   app.add_option("--soft-prompt-text", flags.soft_prompt_text,
                  "what it starts from, repeated to its length")
       ->capture_default_str();
+  auto* rank = app.add_option("--adapter-rank", flags.adapter_rank,
+                              "of what is added to the matrices of the server's first layers; 0: "
+                              "nothing, or what --from has")
+                   ->check(CLI::Range(size_t{0}, artefact::Artefact::kMaxRank))
+                   ->capture_default_str();
+  app.add_option("--adapter-layers", flags.adapter_layers, "how many layers those are")
+      ->check(CLI::PositiveNumber)
+      ->needs(rank)
+      ->capture_default_str();
 }
 
 void declare_training(CLI::App& app, TrainFlags& flags) {
   train::TrainOptions& o = flags.options;
-  app.add_option("--train", flags.train, "what is trained: projection, soft-prompt or both")
+  app.add_option("--train", flags.train,
+                 "what is trained, separated by commas: projection, soft-prompt, adapters")
       ->delimiter(',')
-      ->check(CLI::IsMember({kProjection, kSoftPrompt}))
+      ->check(CLI::IsMember({kProjection, kSoftPrompt, kAdapters}))
       ->default_str(kProjection);
   app.add_option("--prefix", flags.prefix,
                  "LEAST,MOST: only this share of a window, its beginning, passes the projection, "
@@ -120,11 +131,14 @@ void check(TrainFlags& flags) {
   };
   flags.options.train_projection = flags.train.empty() || wanted(kProjection);
   flags.options.train_soft_prompt = wanted(kSoftPrompt);
+  flags.options.train_adapters = wanted(kAdapters);
   if (!flags.prefix.empty()) flags.options.prefix = {flags.prefix[0], flags.prefix[1]};
   if (const Status valid = flags.options.validate(); !valid)
     throw CLI::ValidationError(valid.error().message);
   if (flags.options.train_soft_prompt && flags.soft_prompt == 0 && flags.from.empty())
     throw CLI::ValidationError("--train soft-prompt needs --soft-prompt or --from");
+  if (flags.options.train_adapters && flags.adapter_rank == 0 && flags.from.empty())
+    throw CLI::ValidationError("--train adapters needs --adapter-rank or --from");
 }
 
 }  // namespace isthmus::tools

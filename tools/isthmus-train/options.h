@@ -24,6 +24,8 @@ struct TrainFlags {
   size_t soft_prompt = 0;
   std::string soft_prompt_text =
       "The words that follow arrived over a noisy line. Read them for what they probably were.";
+  size_t adapter_rank = 0;
+  int32_t adapter_layers = 4;
   std::vector<std::string> train;
   std::vector<double> prefix;
   train::TrainOptions options;

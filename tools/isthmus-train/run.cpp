@@ -14,6 +14,7 @@
 #include <span>
 #include <utility>
 
+#include "common/artefact_flags.h"
 #include "common/terminal.h"
 #include "common/text_file.h"
 #include "specs.h"
@@ -66,12 +67,6 @@ Result<double> clip_of(MatrixView<const float> rows, const Matrix& encoder, doub
   return double{sizes[static_cast<size_t>(index)]};
 }
 
-Matrix copy_of(MatrixView<const float> view) {
-  Matrix matrix(view.rows(), view.cols());
-  std::ranges::copy(view.values(), matrix.data());
-  return matrix;
-}
-
 class Training {
  public:
   Training(const TrainFlags& flags, std::shared_ptr<const model::ModelFile> file,
@@ -122,6 +117,12 @@ class Training {
     if (flags_.soft_prompt > 0) {
       ISTHMUS_ASSIGN(parts.soft_prompt, first_soft_prompt());
     }
+    if (flags_.adapter_rank > 0) {
+      const int32_t cut = flags_.options.cut;
+      ISTHMUS_ASSIGN(parts.adapters,
+                     train::fresh_adapters(*file_, cut, cut + flags_.adapter_layers,
+                                           flags_.adapter_rank, flags_.options.seed));
+    }
     return trainer_.start_from(parts, codec_);
   }
 
@@ -143,10 +144,11 @@ class Training {
   }
 
   Result<train::Parts> parts_of(const std::filesystem::path& path) {
-    ISTHMUS_ASSIGN(const auto artefact, artefact::Artefact::load(path));
-    ISTHMUS_TRY(artefact.check(file_->config(), flags_.options.cut));
-    return train::Parts{copy_of(artefact.encoder()), copy_of(artefact.decoder()),
-                        copy_of(artefact.soft_prompt())};
+    ISTHMUS_ASSIGN(const auto artefacts, load_artefacts({path}));
+    ISTHMUS_TRY(artefacts.front()->check(file_->config(), flags_.options.cut));
+    // Adapters must be of these very weights.
+    ISTHMUS_TRY(artefact::adapted_model(file_, artefacts, fingerprint_));
+    return artefacts.front()->parts();
   }
 
   Result<Matrix> first_soft_prompt() {
@@ -172,7 +174,7 @@ class Training {
   }
 
   Status write_artefact() {
-    const train::Parts parts = trainer_.parts();
+    ISTHMUS_ASSIGN(train::Parts parts, trainer_.parts());
     ISTHMUS_ASSIGN(const auto artefact,
                    artefact::Artefact::make({.model = artefact::model_name(file_->config()),
                                              .fingerprint = fingerprint_,
@@ -180,7 +182,7 @@ class Training {
                                              .codec = codec_,
                                              .data = trainer_.data_hash(),
                                              .command = flags_.command},
-                                            parts.encoder, parts.decoder, parts.soft_prompt));
+                                            std::move(parts)));
     report_.codec = artefact.codec().to_string();
     ISTHMUS_TRY(artefact.save(flags_.out));
     if (!flags_.device_part.empty())

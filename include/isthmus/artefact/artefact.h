@@ -2,7 +2,9 @@
 // cut to read what comes out of it (DEL: Gu et al. 2026, arXiv 2602.11513).
 //
 // One safetensors file. Tensors, F32 or F16: "encoder" [d, D], the device's part; "decoder" [D, d]
-// and, if there is one, "soft_prompt" [m, D], the server's part. Metadata, all texts: "format"
+// and, if there are any, "soft_prompt" [m, D] and for each adapted matrix [out, in] of a layer
+// behind the cut "blk.3.attn_q.weight.lora_a" [r, in] and "blk.3.attn_q.weight.lora_b" [out, r],
+// whose product (b times a) is added to it, the server's part. Metadata, all texts: "format"
 // ("isthmus-artefact-1"), "model", "fingerprint", "cut", "codec", "data", "command", and under
 // every tensor's name the BLAKE2b hash of its shape and bytes, also of one that is in the other
 // side's part alone. The artefact is named by the hash of its metadata, so both parts prove that
@@ -11,6 +13,7 @@
 // An artefact is public: it is made of public text, and nothing in it protects anything.
 #pragma once
 
+#include <isthmus/artefact/parts.h>
 #include <isthmus/codec/projection.h>
 #include <isthmus/codec/spec.h>
 #include <isthmus/core/error.h>
@@ -42,17 +45,14 @@ struct Origin {
 /// are not told apart.
 [[nodiscard]] std::string model_name(const model::ModelConfig& config);
 
-enum class Half : uint8_t { kBoth, kDevice, kServer };
-
 /// Immutable. Copies share their matrices.
 class Artefact {
  public:
   /// Numbers are rounded to half precision, as files hold them.
-  /// \param soft_prompt [m, D], at most kMaxSoftPrompt rows; empty for none
-  /// \returns what Projection::make returns; kInvalidArgument for another width of the soft prompt,
-  /// a codec that projects, or texts that are not UTF-8.
-  [[nodiscard]] static Result<Artefact> make(Origin origin, const Matrix& encoder,
-                                             const Matrix& decoder, const Matrix& soft_prompt);
+  /// \param parts at most kMaxSoftPrompt rows and kMaxRank of an adapter
+  /// \returns what Projection::make returns; kInvalidArgument for parts that do not fit each other
+  /// or the cut, a codec that projects, or texts that are not UTF-8; kNotFinite.
+  [[nodiscard]] static Result<Artefact> make(Origin origin, Parts parts);
 
   /// Reads bytes that may come from anyone, a whole artefact or one side's part. \returns
   /// kTruncated, kTooLarge, kCorrupt (also for a tensor that is not the one the artefact is named
@@ -73,14 +73,20 @@ class Artefact {
   [[nodiscard]] const std::shared_ptr<const codec::Projection>& projection() const {
     return projection_;
   }
-  /// [d, D]; empty in the server's part.
-  [[nodiscard]] MatrixView<const float> encoder() const;
-  /// [D, d]; empty in the device's part.
-  [[nodiscard]] MatrixView<const float> decoder() const;
-  /// [m, D]; empty when there is none, and in the device's part.
-  [[nodiscard]] MatrixView<const float> soft_prompt() const;
+  /// What is here of it: the server's part has no encoder, the device's nothing else.
+  [[nodiscard]] const Parts& parts() const { return *parts_; }
+  [[nodiscard]] MatrixView<const float> encoder() const { return parts_->encoder.view(); }
+  [[nodiscard]] MatrixView<const float> decoder() const { return parts_->decoder.view(); }
+  [[nodiscard]] MatrixView<const float> soft_prompt() const { return parts_->soft_prompt.view(); }
+  /// `parts().adapters`, kept alive.
+  [[nodiscard]] std::shared_ptr<const model::Adapters> adapters() const {
+    return {parts_, &parts_->adapters};
+  }
   /// Whether the server puts one in front of a session; either half knows.
   [[nodiscard]] bool has_soft_prompt() const;
+  /// One past the last layer that has adapters, 0 without any; either half knows. Layers in front
+  /// of it and behind the cut are right on the server alone.
+  [[nodiscard]] int32_t adapted_end() const;
   /// The whole codec: `origin().codec` behind this projection.
   [[nodiscard]] codec::CodecSpec codec() const;
 
@@ -89,6 +95,7 @@ class Artefact {
   [[nodiscard]] Status check(const model::ModelConfig& config, int32_t cut) const;
 
   static constexpr size_t kMaxSoftPrompt = 1024;
+  static constexpr size_t kMaxRank = 256;
 
  private:
   struct FileTensors {
@@ -96,13 +103,12 @@ class Artefact {
     std::vector<model::Tensor> tensors;  // of the contents
   };
   [[nodiscard]] FileTensors file_tensors(Half half) const;
-  [[nodiscard]] MatrixView<const float> matrix(const char* name) const;
   [[nodiscard]] static Result<Artefact> make(std::map<std::string, std::string> metadata,
-                                             std::map<std::string, Matrix> matrices);
+                                             NamedMatrices named);
 
   Origin origin_;
   std::map<std::string, std::string> metadata_;
-  std::map<std::string, std::shared_ptr<const Matrix>> matrices_;  // by name; half precision
+  std::shared_ptr<const Parts> parts_;  // half precision
   std::shared_ptr<const codec::Projection> projection_;
 };
 
@@ -112,6 +118,17 @@ using Artefacts = std::vector<std::shared_ptr<const Artefact>>;
 /// The one that the spec names; null when it names none or it is not there.
 [[nodiscard]] std::shared_ptr<const Artefact> find(const codec::CodecSpec& spec,
                                                    const Artefacts& artefacts);
+
+/// The one that has adapters; null without one. \returns kInvalidArgument when there are more: a
+/// server's weights, which all its sessions share, can have those of one.
+[[nodiscard]] Result<std::shared_ptr<const Artefact>> find_adapted(const Artefacts& artefacts);
+
+/// What a server with these artefacts computes with: `file`, with the adapters of `find_adapted` if
+/// there is one. \returns kModelMismatch unless `fingerprint` is that of the weights that they were
+/// trained on, which they change number by number; the errors of find_adapted and model::adapt.
+[[nodiscard]] Result<std::shared_ptr<const model::ModelFile>> adapted_model(
+    const std::shared_ptr<const model::ModelFile>& file, const Artefacts& artefacts,
+    const std::string& fingerprint);
 
 /// Its projection, or null without one.
 [[nodiscard]] std::shared_ptr<const codec::Projection> projection_of(

@@ -51,16 +51,22 @@ struct CodecEvaluation {
   double decode_us_per_token = 0;
 };
 
+/// What a server that was trained for a codec reads its rows with; both borrowed.
+struct Receiver {
+  MatrixView<const float> soft_prompt;  ///< [m, D], read in front of every window; may be empty
+  engine::Engine* back = nullptr;       ///< with adapted layers; null: the model's own
+};
+
 /// Runs every codec on the same boundaries, each computed once, and compares the back's predictions
 /// with those it makes from the boundary itself (every log's reference). Results are in the order
-/// of `codecs`, which are borrowed. `soft_prompts` holds none, or for each codec the rows [m, D]
-/// (m may be 0) that its back reads in front of every window. A codec that draws random numbers
-/// encodes each row twice: alone for quality, and once more with its window for the size. \returns
-/// the errors of the engines and codecs; kInvalidArgument for a codec of another width.
+/// of `codecs`, which are borrowed. `receivers` holds none, or one for each codec. A codec that
+/// draws random numbers encodes each row twice: alone for quality, and once more with its window
+/// for the size. \returns the errors of the engines and codecs; kInvalidArgument for a codec of
+/// another width.
 [[nodiscard]] Result<std::vector<CodecEvaluation>> evaluate_codecs(
     const SplitModel& model, const TextWindows& text,
     std::span<const codec::BoundaryCodec* const> codecs, const EvaluationContext& context,
-    std::span<const MatrixView<const float>> soft_prompts = {});
+    std::span<const Receiver> receivers = {});
 
 /// Compares models with a reference over the same text, boundaries crossing as they are. Results
 /// are in the order of `models`.

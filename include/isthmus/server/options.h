@@ -30,7 +30,8 @@ struct ServerOptions {
   /// Those that clients' codecs may name.
   std::vector<std::shared_ptr<const codec::Calibration>> calibrations;
   /// The same for projections. A soft prompt that comes with one takes room beside a session's
-  /// tokens.
+  /// tokens. Of those with adapters there may be one; the engine must have been loaded from
+  /// artefact::adapted_model, and only sessions whose codec names it are served.
   artefact::Artefacts artefacts;
   /// What was measured of this machine, as JSON, for clients that plan; may be empty.
   std::string profile;

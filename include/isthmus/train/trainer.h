@@ -1,5 +1,6 @@
-// Training for a cut: a projection to few numbers and a soft prompt, learned by the next-token loss
-// of a frozen model (DEL: Gu et al. 2026, arXiv 2602.11513).
+// Training for a cut: a projection to few numbers, a soft prompt and low-rank adapters of layers
+// behind it, learned by the next-token loss of a frozen model (DEL: Gu et al. 2026, arXiv
+// 2602.11513).
 //
 // What stands behind the projection on the device, clip, mechanism or quantiser, packing, is in the
 // loop as it is there: rows are encoded to bytes and decoded again. Its gradient is that of the
@@ -38,6 +39,7 @@ struct TrainOptions {
   int32_t cut = 0;
   bool train_projection = true;
   bool train_soft_prompt = false;
+  bool train_adapters = false;
   /// What is lowered: the divergence of the model's predictions from those of the same model on
   /// clean rows (Hinton, Vinyals, Dean 2015), in place of the loss of the text's next tokens. It
   /// pulls towards what the model knows, not towards the text that it happens to be shown.
@@ -72,12 +74,7 @@ struct TrainText {
   std::vector<int32_t> held_out;
 };
 
-/// What is trained. Matrices as in an artefact.
-struct Parts {
-  Matrix encoder;      ///< [d, D]
-  Matrix decoder;      ///< [D, d]
-  Matrix soft_prompt;  ///< [m, D] or empty
-};
+using artefact::Parts;
 
 /// Where the loss goes from here.
 struct Slope {
@@ -129,7 +126,7 @@ class Trainer {
   [[nodiscard]] int64_t steps_done() const;
   [[nodiscard]] const TrainOptions& options() const;
   /// The parts as they are now.
-  [[nodiscard]] Parts parts() const;
+  [[nodiscard]] Result<Parts> parts() const;
   /// BLAKE2b of the training tokens, in hex.
   [[nodiscard]] std::string data_hash() const;
 
@@ -155,5 +152,12 @@ class Trainer {
 /// latents: a linear least-squares fit. \returns the codec's errors.
 [[nodiscard]] Result<Matrix> fit_decoder(MatrixView<const float> rows, const Matrix& encoder,
                                          const codec::CodecSpec& codec, uint64_t seed);
+
+/// Adapters of all matrices of layers [first, end) that change nothing yet: down is drawn evenly
+/// from
+/// +-1/sqrt(in), named by `seed`, up is 0. \returns kInvalidArgument when rank is not in [1,
+/// Artefact::kMaxRank] or end not in (first, layer count]; the errors of finding tensors.
+[[nodiscard]] Result<model::Adapters> fresh_adapters(const model::ModelFile& file, int32_t first,
+                                                     int32_t end, size_t rank, uint64_t seed);
 
 }  // namespace isthmus::train

@@ -9,6 +9,7 @@
 
 #include "support/catch.h"
 #include "support/temp_folder.h"
+#include "support/tiny_model.h"
 
 namespace isthmus::artefact {
 namespace {
@@ -34,9 +35,27 @@ Origin origin() {
           .command = "isthmus-train \"--model\" m"};
 }
 
+Parts some_parts(size_t prompt_rows = 3, float first = -3) {
+  return {.encoder = some(kDims, kWidth, first),
+          .decoder = some(kWidth, kDims, 1),
+          .soft_prompt = prompt_rows > 0 ? some(prompt_rows, kWidth, 0) : Matrix()};
+}
+
 Artefact sample(size_t prompt_rows = 3, float first = -3) {
-  return value_of(Artefact::make(origin(), some(kDims, kWidth, first), some(kWidth, kDims, 1),
-                                 prompt_rows > 0 ? some(prompt_rows, kWidth, 0) : Matrix()));
+  return value_of(Artefact::make(origin(), some_parts(prompt_rows, first)));
+}
+
+const std::string kUpMatrix = "blk.2.ffn_up.weight";
+
+Parts adapted_parts() {
+  Parts parts = some_parts();
+  parts.adapters["blk.2.attn_q.weight"] = {some(2, kWidth, 0), some(kWidth, 2, 1)};
+  parts.adapters[kUpMatrix] = {some(3, kWidth, 0), some(20, 3, 1)};
+  return parts;
+}
+
+Artefact adapted() {
+  return value_of(Artefact::make(origin(), adapted_parts()));
 }
 
 bool equal(MatrixView<const float> a, MatrixView<const float> b) {
@@ -45,7 +64,7 @@ bool equal(MatrixView<const float> a, MatrixView<const float> b) {
 }
 
 /// A file of other tensors or metadata than an artefact writes.
-std::vector<std::byte> file_of(const std::map<std::string, Matrix>& matrices,
+std::vector<std::byte> file_of(const NamedMatrices& matrices,
                                const std::map<std::string, std::string>& metadata) {
   std::vector<model::Tensor> tensors;
   for (const auto& [name, matrix] : matrices) {
@@ -96,8 +115,53 @@ TEST_CASE("each half holds its own part under the whole's name", "[artefact]") {
   CHECK_FALSE(server.projection()->has_encoder());
   CHECK(equal(server.decoder(), whole.decoder()));
   CHECK(equal(server.soft_prompt(), whole.soft_prompt()));
+  CHECK(server.adapted_end() == 0);
   CHECK_THROWS_AS(device.serialize(Half::kServer), std::invalid_argument);
   CHECK_THROWS_AS(server.serialize(), std::invalid_argument);
+}
+
+TEST_CASE("adapters are the server's", "[artefact][adapters]") {
+  const Artefact whole = adapted();
+  const Artefact read = value_of(Artefact::parse(whole.serialize()));
+  const Artefact device = value_of(Artefact::parse(whole.serialize(Half::kDevice)));
+  const Artefact server = value_of(Artefact::parse(whole.serialize(Half::kServer)));
+  for (const Artefact& artefact : {read, device, server}) {
+    CHECK(artefact.id() == whole.id());
+    CHECK(artefact.adapted_end() == 3);
+  }
+  CHECK(device.parts().adapters.empty());
+  for (const Artefact& artefact : {read, server}) {
+    const Parts& parts = artefact.parts();
+    REQUIRE(parts.adapters.size() == 2);
+    CHECK(equal(parts.adapters.at(kUpMatrix).down.view(), some(3, kWidth, 0).view()));
+    CHECK(equal(parts.adapters.at(kUpMatrix).up.view(), some(20, 3, 1).view()));
+    CHECK(artefact.adapters()->size() == 2);
+  }
+}
+
+TEST_CASE("a server's weights have the adapters of one artefact, of these very weights",
+          "[artefact][adapters]") {
+  const std::shared_ptr<const model::ModelFile> file =
+      std::make_shared<test::TinyModel>(test::tiny_configs().front().config);
+  const std::string name = model::layer_matrix(2, "attn_q");
+  const model::Tensor& before = *value_of(file->find(name));
+  const auto make = [&](size_t rows) {
+    Parts parts = some_parts();
+    parts.adapters[name] = {some(2, before.cols(), 0), some(rows, 2, 1)};
+    return std::make_shared<const Artefact>(value_of(Artefact::make(origin(), parts)));
+  };
+  const auto plain = std::make_shared<const Artefact>(sample());
+  const auto good = make(before.rows());
+  CHECK(value_of(find_adapted({plain, good})) == good);
+  CHECK(value_of(find_adapted({plain})) == nullptr);
+  CHECK_FAILS_WITH(find_adapted({good, plain, make(3)}), ErrorCode::kInvalidArgument);
+
+  CHECK(value_of(adapted_model(file, {plain}, "other")) == file);
+  CHECK_FAILS_WITH(adapted_model(file, {plain, good}, "other"), ErrorCode::kModelMismatch);
+  CHECK_FAILS_WITH(adapted_model(file, {make(before.rows() + 1)}, "00ff"),
+                   ErrorCode::kModelMismatch);
+  const auto model = value_of(adapted_model(file, {plain, good}, "00ff"));
+  CHECK(value_of(model->find(name))->adapter == &good->parts().adapters.at(name));
 }
 
 TEST_CASE("an artefact's name depends on everything in it", "[artefact]") {
@@ -106,9 +170,11 @@ TEST_CASE("an artefact's name depends on everything in it", "[artefact]") {
   CHECK(sample(3, -2.875F).id() != id);
   Origin other = origin();
   other.cut = 1;
-  CHECK(value_of(Artefact::make(other, some(kDims, kWidth, -3), some(kWidth, kDims, 1),
-                                some(3, kWidth, 0)))
-            .id() != id);
+  CHECK(value_of(Artefact::make(other, some_parts())).id() != id);
+  CHECK(adapted().id() != id);
+  Parts parts = adapted_parts();
+  parts.adapters[kUpMatrix].up.row(7)[1] += 1;
+  CHECK(value_of(Artefact::make(origin(), parts)).id() != adapted().id());
 }
 
 TEST_CASE("an artefact belongs to one shape of model and one cut", "[artefact]") {
@@ -136,7 +202,7 @@ TEST_CASE("files are written whole and read again", "[artefact]") {
 }
 
 TEST_CASE("an artefact cut short anywhere is refused", "[artefact][broken]") {
-  const auto bytes = sample().serialize();
+  const auto bytes = adapted().serialize();
   for (size_t length = 0; length < bytes.size(); ++length) {
     CAPTURE(length);
     const std::vector<std::byte> part(bytes.begin(),
@@ -146,7 +212,7 @@ TEST_CASE("an artefact cut short anywhere is refused", "[artefact][broken]") {
 }
 
 TEST_CASE("an artefact with one bit changed is another one or none", "[artefact][broken]") {
-  const Artefact made = sample();
+  const Artefact made = adapted();
   const auto bytes = made.serialize();
   for (size_t i = 0; i < bytes.size(); ++i) {
     CAPTURE(i);
@@ -159,11 +225,9 @@ TEST_CASE("an artefact with one bit changed is another one or none", "[artefact]
 }
 
 TEST_CASE("an artefact broken in one field is refused", "[artefact][broken]") {
-  const auto bytes = sample().serialize();
+  const auto bytes = adapted().serialize();
   const auto good = value_of(model::safetensors::metadata(bytes));
-  const std::map<std::string, Matrix> matrices = {{"encoder", some(kDims, kWidth, -3)},
-                                                  {"decoder", some(kWidth, kDims, 1)},
-                                                  {"soft_prompt", some(3, kWidth, 0)}};
+  const NamedMatrices matrices = to_named(adapted_parts());
   REQUIRE(Artefact::parse(file_of(matrices, good)));
   for (const auto& [key, value] : good) {
     CAPTURE(key);
@@ -194,14 +258,65 @@ TEST_CASE("an artefact broken in one field is refused", "[artefact][broken]") {
   none.erase("encoder");
   none.erase("decoder");
   CHECK_FAILS_WITH(Artefact::parse(file_of(none, good)), ErrorCode::kCorrupt);
-  auto promptless = matrices;
-  promptless.erase("soft_prompt");
-  CHECK_FAILS_WITH(Artefact::parse(file_of(promptless, good)), ErrorCode::kCorrupt);
+  for (const auto& [name, matrix] : matrices) {
+    CAPTURE(name);
+    if (half_of(name) == Half::kDevice) continue;  // without it this is the server's half
+    auto others = matrices;
+    others.erase(name);
+    CHECK_FAILS_WITH(Artefact::parse(file_of(others, good)), ErrorCode::kCorrupt);
+  }
+}
+
+/// A file whose metadata are right for its tensors, whatever those are.
+std::vector<std::byte> consistent_file_of(const NamedMatrices& matrices) {
+  auto metadata = value_of(model::safetensors::metadata(sample().serialize()));
+  // A tensor's hash says nothing of its name, so an adapter's can be taken.
+  const std::string name = "blk.2.attn_q.weight";
+  for (const auto& [key, matrix] : matrices) {
+    const bool is_tall = matrix.rows() > Artefact::kMaxRank;
+    Parts parts = some_parts(0);
+    parts.adapters[name] = is_tall ? model::LowRank{some(matrix.cols(), 1, 0), matrix}
+                                   : model::LowRank{matrix, some(1, matrix.rows(), 0)};
+    const auto hashes = value_of(
+        model::safetensors::metadata(value_of(Artefact::make(origin(), parts)).serialize()));
+    metadata[key] = hashes.at(name + std::string(is_tall ? kUp : kDown));
+  }
+  return file_of(matrices, metadata);
+}
+
+TEST_CASE("adapters that no model could have are refused", "[artefact][adapters][broken]") {
+  const auto refused = [](const std::string& name, const model::LowRank& adapter) {
+    Parts parts = some_parts();
+    parts.adapters[name] = adapter;
+    CAPTURE(name);
+    CHECK_FAILS_WITH(Artefact::make(origin(), parts), ErrorCode::kInvalidArgument);
+    CHECK_FAILS_WITH(Artefact::parse(consistent_file_of(to_named(parts))), ErrorCode::kCorrupt);
+  };
+  const model::LowRank good{some(2, kWidth, 0), some(kWidth, 2, 1)};
+  Parts parts = some_parts();
+  parts.adapters["blk.2.attn_q.weight"] = good;
+  REQUIRE(Artefact::parse(consistent_file_of(to_named(parts))));
+  refused("blk.1.attn_q.weight", good);  // in front of the cut
+  refused("blk.02.attn_q.weight", good);
+  refused("blk.2.attn_norm.weight", good);
+  refused("output.weight", good);
+  refused("", good);
+  refused("blk.2.attn_q.weight", {good.down, some(kWidth, 3, 1)});
+  CHECK_FAILS_WITH(Artefact::make(origin(),
+                                  [&] {
+                                    Parts empty = some_parts();
+                                    empty.adapters["blk.2.attn_q.weight"] = {};
+                                    return empty;
+                                  }()),
+                   ErrorCode::kInvalidArgument);
+  const size_t most = Artefact::kMaxRank + 1;
+  refused("blk.2.attn_q.weight", {some(most, kWidth, 0), some(kWidth, most, 1)});
 }
 
 TEST_CASE("parts that do not fit each other are refused", "[artefact]") {
   const auto make = [](const Matrix& encoder, const Matrix& decoder, const Matrix& prompt) {
-    return Artefact::make(origin(), encoder, decoder, prompt);
+    return Artefact::make(origin(),
+                          {.encoder = encoder, .decoder = decoder, .soft_prompt = prompt});
   };
   const Matrix encoder = some(kDims, kWidth, 0);
   const Matrix decoder = some(kWidth, kDims, 0);
@@ -215,10 +330,10 @@ TEST_CASE("parts that do not fit each other are refused", "[artefact]") {
   CHECK_FAILS_WITH(make(huge, decoder, {}), ErrorCode::kNotFinite);
   Origin projecting = origin();
   projecting.codec.project = codec::Project{.dims = 4, .artefact = 1};
-  CHECK_FAILS_WITH(Artefact::make(projecting, encoder, decoder, {}), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(Artefact::make(projecting, some_parts()), ErrorCode::kInvalidArgument);
   Origin bytes = origin();
   bytes.command = std::string(1, '\xff');
-  CHECK_FAILS_WITH(Artefact::make(bytes, encoder, decoder, {}), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(Artefact::make(bytes, some_parts()), ErrorCode::kInvalidArgument);
 }
 
 }  // namespace

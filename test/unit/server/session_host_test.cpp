@@ -78,7 +78,9 @@ std::shared_ptr<const artefact::Artefact> some_artefact(Fixture& f, size_t promp
                                          .codec = value_of(codec::CodecSpec::parse("f32")),
                                          .data = "",
                                          .command = ""},
-                                        encoder, decoder, prompt)));
+                                        {.encoder = std::move(encoder),
+                                         .decoder = std::move(decoder),
+                                         .soft_prompt = std::move(prompt)})));
 }
 
 /// What a server makes of an artefact's rows, and beside it the same by hand: soft prompt and
@@ -197,6 +199,44 @@ TEST_CASE("an artefact that a server cannot use is refused by code", "[server][a
     return;
   }
   CHECK(run.f.host.session_count() == 0);
+}
+
+TEST_CASE("a server with adapters serves only those who name them", "[server][artefact]") {
+  Fixture maker;
+  const auto plain = some_artefact(maker, 0);
+  artefact::Parts parts = plain->parts();
+  const auto width = static_cast<size_t>(maker.config().hidden_size);
+  parts.adapters[model::layer_matrix(kCut, "attn_q")] = {Matrix(1, width), Matrix(width, 1)};
+  const auto adapted = std::make_shared<const artefact::Artefact>(
+      value_of(artefact::Artefact::make(plain->origin(), parts)));
+  ServerOptions options = small_limits();
+  options.artefacts = {plain, adapted};
+  Fixture f(options);
+  wire::Open open = f.open_message();
+  open.reply_mode = wire::ReplyMode::kHidden;
+  SECTION("a session without an artefact") {
+    const auto refusal = f.expect<wire::Failure>(f.ask(open));
+    CHECK(refusal.code == ErrorCode::kModelMismatch);
+    CHECK(refusal.message.find(adapted->codec().to_string()) != std::string::npos);
+  }
+  SECTION("a session with another one") {
+    open.codec_up = plain->codec().to_string();
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kModelMismatch);
+  }
+  SECTION("a tail that has adapted layers") {
+    open.codec_up = adapted->codec().to_string();
+    open.tail = kCut;
+    CHECK(f.failure(f.ask(open)) == ErrorCode::kUnsupported);
+  }
+  CHECK(f.host.session_count() == 0);
+  open.codec_up = adapted->codec().to_string();
+  open.tail = kCut + 1;
+  f.expect<wire::Opened>(f.ask(open));
+
+  parts.adapters.begin()->second.up.row(0)[0] = 1;
+  options.artefacts.push_back(std::make_shared<const artefact::Artefact>(
+      value_of(artefact::Artefact::make(plain->origin(), parts))));
+  CHECK_FAILS_WITH(options.validate(), ErrorCode::kInvalidArgument);
 }
 
 TEST_CASE("a session may name a calibration that the server has", "[server][codec]") {

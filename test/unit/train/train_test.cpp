@@ -63,6 +63,15 @@ Parts some_parts(const model::ModelConfig& config, size_t dims, size_t prompt_ro
           .soft_prompt = some(prompt_rows, width, 3, 1)};
 }
 
+/// Of two layers behind the cut, both factors with something in them.
+model::Adapters some_adapters(const model::ModelFile& file, int32_t first = 2) {
+  model::Adapters adapters = value_of(fresh_adapters(file, first, first + 2, /*rank=*/3, 1));
+  uint64_t seed = 50;
+  for (auto& [name, adapter] : adapters)
+    adapter.up = some(adapter.up.rows(), adapter.up.cols(), ++seed, 0.2);
+  return adapters;
+}
+
 Trainer make(const std::shared_ptr<test::TinyModel>& model, const TrainOptions& options,
              const Parts& parts, const std::string& codec) {
   Trainer trainer = value_of(Trainer::make(model, text_for(model->config()), options));
@@ -75,9 +84,16 @@ bool same_bits(const Matrix& a, const Matrix& b) {
          std::memcmp(a.data(), b.data(), a.rows() * a.cols() * sizeof(float)) == 0;
 }
 
+bool same_bits(const model::Adapters& a, const model::Adapters& b) {
+  return std::ranges::equal(a, b, [](const auto& x, const auto& y) {
+    return x.first == y.first && same_bits(x.second.down, y.second.down) &&
+           same_bits(x.second.up, y.second.up);
+  });
+}
+
 bool same_bits(const Parts& a, const Parts& b) {
   return same_bits(a.encoder, b.encoder) && same_bits(a.decoder, b.decoder) &&
-         same_bits(a.soft_prompt, b.soft_prompt);
+         same_bits(a.soft_prompt, b.soft_prompt) && same_bits(a.adapters, b.adapters);
 }
 
 double product(const Matrix& a, const Matrix& b) {
@@ -86,13 +102,16 @@ double product(const Matrix& a, const Matrix& b) {
   return sum;
 }
 
-/// The loss when one part is moved along a direction.
+/// The loss when one part, by its name, is moved along a direction.
 double loss_at(const std::shared_ptr<test::TinyModel>& model, const TrainOptions& options,
-               Parts parts, Matrix Parts::*part, const Matrix& direction, double way,
+               const Parts& parts, const std::string& part, const Matrix& direction, double way,
                const std::string& codec) {
+  artefact::NamedMatrices named = artefact::to_named(parts);
+  Matrix& moved = named.at(part);
   for (size_t i = 0; i < direction.rows() * direction.cols(); ++i)
-    (parts.*part).data()[i] += static_cast<float>(way * double{direction.data()[i]});
-  return value_of(make(model, options, parts, codec).slope()).loss;
+    moved.data()[i] += static_cast<float>(way * double{direction.data()[i]});
+  const Parts there = value_of(artefact::to_parts(std::move(named)));
+  return value_of(make(model, options, there, codec).slope()).loss;
 }
 
 TEST_CASE("gradients are the loss's slopes, for every kind of model", "[train][gradient]") {
@@ -104,16 +123,23 @@ TEST_CASE("gradients are the loss's slopes, for every kind of model", "[train][g
   if (GENERATE(false, true)) options.prefix = Prefix{.least = 0.3, .most = 0.8};
   CAPTURE(test::tiny_configs().at(index).name, options.recompute, options.distil,
           options.prefix.has_value());
-  const Parts parts = some_parts(model->config(), 6);
+  options.train_adapters = true;
+  Parts parts = some_parts(model->config(), 6);
+  parts.adapters = some_adapters(*model);
   const Slope slope = value_of(make(model, options, parts, "f32").slope());
-  for (const auto part : {&Parts::encoder, &Parts::decoder, &Parts::soft_prompt}) {
-    const Matrix& gradient = slope.gradients.*part;
-    REQUIRE(gradient.rows() == (parts.*part).rows());
+  const artefact::NamedMatrices gradients = artefact::to_named(slope.gradients);
+  REQUIRE(gradients.size() == 3 + 2 * 14);
+  for (const auto& [part, gradient] : gradients) {
+    // Adapters of one layer stand for those of the other.
+    if (part.starts_with("blk.3.")) continue;
+    CAPTURE(part);
     const double norm = std::sqrt(product(gradient, gradient));
     REQUIRE(norm > 0);
     // Along the gradient itself, where the slope is its norm, and along a direction of chance.
-    const Matrix chance = some(gradient.rows(), gradient.cols(), 9, 1);
-    for (const Matrix& direction : {gradient, chance}) {
+    std::vector<Matrix> directions = {gradient};
+    if (!part.starts_with("blk."))
+      directions.push_back(some(gradient.rows(), gradient.cols(), 9, 1));
+    for (const Matrix& direction : directions) {
       const double length = std::sqrt(product(direction, direction));
       const double h = 2e-2 / length;
       const double rise = loss_at(model, options, parts, part, direction, h, "f32") -
@@ -138,6 +164,9 @@ TEST_CASE("what crosses unchanged has nothing to learn from the clean model", "[
   const Slope same = value_of(make(model, options, parts, "f32").slope());
   CHECK(same.loss == Approx(0).margin(1e-6));
   CHECK(product(same.gradients.encoder, same.gradients.encoder) < 1e-8);
+  Parts adapted = parts;
+  adapted.adapters = some_adapters(*model);
+  CHECK(value_of(make(model, options, adapted, "f32").slope()).loss > 1e-3);
   for (float& value : parts.decoder.view().values()) value *= 0.5F;
   CHECK(value_of(make(model, options, parts, "f32").slope()).loss > 1e-3);
 }
@@ -152,8 +181,8 @@ TEST_CASE("the gradient of a codec is its clip's", "[train][gradient]") {
     const double norm = std::sqrt(product(slope.gradients.encoder, slope.gradients.encoder));
     const double h = 0.01 / norm;
     const double rise =
-        loss_at(model, options, parts, &Parts::encoder, slope.gradients.encoder, h, codec) -
-        loss_at(model, options, parts, &Parts::encoder, slope.gradients.encoder, -h, codec);
+        loss_at(model, options, parts, "encoder", slope.gradients.encoder, h, codec) -
+        loss_at(model, options, parts, "encoder", slope.gradients.encoder, -h, codec);
     CHECK(rise / (2 * h) == Approx(norm * norm).epsilon(0.1));
   }
   SECTION("a coordinate that is cut off has none") {
@@ -173,7 +202,8 @@ double loss_on_device(const std::shared_ptr<test::TinyModel>& model, const Train
                       const Parts& parts, const std::string& codec) {
   ThreadPool pool(1);
   const auto engine = value_of(engine::load_cpu_engine(
-      model, test::whole_model(model->config()), pool, {.precision = engine::Precision::kExact}));
+      value_of(model::adapt(model, std::make_shared<const model::Adapters>(parts.adapters))),
+      test::whole_model(model->config()), pool, {.precision = engine::Precision::kExact}));
   const auto projection = std::make_shared<const codec::Projection>(
       value_of(codec::Projection::make(7, parts.encoder, parts.decoder)));
   NamedNoise noise;
@@ -222,7 +252,8 @@ TEST_CASE("training's loss is what the device's codec and the engine make of the
   TrainOptions options = small_options();
   options.cut = GENERATE(0, 2);
   options.train_soft_prompt = prompt_rows > 0;
-  const Parts parts = some_parts(model->config(), 6, prompt_rows);
+  Parts parts = some_parts(model->config(), 6, prompt_rows);
+  if (prompt_rows > 0) parts.adapters = some_adapters(*model);
   const double trained = value_of(make(model, options, parts, codec).validate());
   CHECK(trained == Approx(loss_on_device(model, options, parts, codec)).epsilon(1e-5));
   // Other draws give another loss, so equal ones were drawn above.
@@ -235,17 +266,22 @@ TEST_CASE("training lowers the loss on what it has not seen", "[train]") {
   const auto model = tiny();
   TrainOptions options = small_options();
   options.steps = 40;
-  options.train_projection = GENERATE(true, false);
-  options.train_soft_prompt = !options.train_projection || GENERATE(true, false);
+  // Every part alone, and all together.
+  const int trained = GENERATE(0, 1, 2, 3);
+  options.train_projection = trained == 0 || trained == 3;
+  options.train_soft_prompt = trained == 1 || trained == 3;
+  options.train_adapters = trained == 2 || trained == 3;
+  options.recompute = trained == 2;
   options.rate = 0.03;
-  CAPTURE(options.train_projection, options.train_soft_prompt);
+  CAPTURE(trained);
   // A text that repeats itself, so that there is something to learn.
   TrainText text;
   const std::vector<int32_t> words = test::tiny_tokens(5, model->config().vocab_size);
   for (size_t i = 0; i < 200; ++i)
     (i < 120 ? text.training : text.held_out).push_back(words[i % 5]);
   Trainer trainer = value_of(Trainer::make(model, text, options));
-  const Parts parts = some_parts(model->config(), 6);
+  Parts parts = some_parts(model->config(), 6);
+  parts.adapters = value_of(fresh_adapters(*model, 1, 3, 2, 1));
   value_of(trainer.start_from(parts,
                               value_of(codec::CodecSpec::parse("clip:max=0.5|binomial:4:mu=60"))));
   std::vector<double> losses;
@@ -263,10 +299,11 @@ TEST_CASE("training lowers the loss on what it has not seen", "[train]") {
   CHECK(result.best_loss < losses.front() - 0.2);
   CHECK_FALSE(result.ended_early);
   // What is not trained stays.
-  const Parts now = trainer.parts();
+  const Parts now = value_of(trainer.parts());
   CHECK(same_bits(now.encoder, parts.encoder) == !options.train_projection);
   CHECK(same_bits(now.decoder, parts.decoder) == !options.train_projection);
   CHECK(same_bits(now.soft_prompt, parts.soft_prompt) == !options.train_soft_prompt);
+  CHECK(same_bits(now.adapters, parts.adapters) == !options.train_adapters);
 }
 
 TEST_CASE("a run that goes on from a checkpoint makes the same weights", "[train][checkpoint]") {
@@ -274,8 +311,10 @@ TEST_CASE("a run that goes on from a checkpoint makes the same weights", "[train
   TrainOptions options = small_options();
   options.accumulate = 2;
   options.prefix = Prefix{};
+  options.train_adapters = true;
   const std::string codec = "clip:max=0.5|binomial:4:mu=30";
-  const Parts parts = some_parts(model->config(), 6);
+  Parts parts = some_parts(model->config(), 6);
+  parts.adapters = value_of(fresh_adapters(*model, 1, 4, 2, 1));
   const test::TempFolder folder;
   const FitOptions saved{.validate_every = 4, .checkpoint = folder.path() / "run"};
   Trainer whole = make(model, options, parts, codec);
@@ -291,7 +330,7 @@ TEST_CASE("a run that goes on from a checkpoint makes the same weights", "[train
   Trainer second = make(model, options, parts, codec);
   const FitResult result = value_of(fit(second, saved, {}));
   CHECK(second.steps_done() == 8);
-  CHECK(same_bits(second.parts(), whole.parts()));
+  CHECK(same_bits(value_of(second.parts()), value_of(whole.parts())));
   CHECK(result.best_loss == expected.best_loss);
   CHECK(result.best_steps == expected.best_steps);
 }
@@ -405,9 +444,33 @@ TEST_CASE("what makes no sense is refused by name", "[train]") {
   parts.decoder = parts.encoder;
   CHECK_FAILS_WITH(trainer.start_from(parts, codec), ErrorCode::kInvalidArgument);
   parts = some_parts(model->config(), 6);
+  parts.adapters = some_adapters(*model, 0);  // in front of the cut
+  CHECK_FAILS_WITH(trainer.start_from(parts, codec), ErrorCode::kInvalidArgument);
+  parts.adapters = some_adapters(*model);
+  parts.adapters.begin()->second.up = some(3, 3, 1, 1);
+  CHECK_FAILS_WITH(trainer.start_from(parts, codec), ErrorCode::kInvalidArgument);
+  parts = some_parts(model->config(), 6);
   CHECK_FAILS_WITH(
       trainer.start_from(parts, value_of(codec::CodecSpec::parse("proj:6:0123456789abcdef|int4"))),
       ErrorCode::kUnsupported);
+}
+
+TEST_CASE("fresh adapters change nothing, and have a place", "[train][start]") {
+  const auto model = tiny();
+  const TrainOptions options = small_options();
+  Parts parts = some_parts(model->config(), 6);
+  const double before = value_of(make(model, options, parts, "f32").validate());
+  parts.adapters = value_of(fresh_adapters(*model, 1, 4, 2, 7));
+  CHECK(parts.adapters.size() == 21);
+  CHECK(value_of(make(model, options, parts, "f32").validate()) == before);
+  CHECK(same_bits(parts.adapters, value_of(fresh_adapters(*model, 1, 4, 2, 7))));
+  CHECK_FALSE(same_bits(parts.adapters, value_of(fresh_adapters(*model, 1, 4, 2, 8))));
+  for (const auto& [first, end, rank] :
+       {std::tuple{1, 5, 2}, {1, 1, 2}, {-1, 2, 2}, {1, 2, 0}, {1, 2, 257}}) {
+    CAPTURE(first, end, rank);
+    CHECK_FAILS_WITH(fresh_adapters(*model, first, end, static_cast<size_t>(rank), 1),
+                     ErrorCode::kInvalidArgument);
+  }
 }
 
 }  // namespace
