@@ -10,7 +10,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <ranges>
 #include <stdexcept>
 #include <string_view>
 #include <tuple>
@@ -191,9 +190,10 @@ Result<Artefact> Artefact::make(Texts metadata, NamedMatrices named) {
   }
   // The server's part must be whole: without its soft prompt it would read something else.
   const auto is_servers = [](const auto& entry) { return half_of(entry.first) == Half::kServer; };
-  if (std::ranges::any_of(named, is_servers)) {
-    for (const auto& [name, hash] : metadata | std::views::filter(is_servers))
-      if (!named.contains(name)) return corrupt("its '" + name + "' is missing");
+  const bool has_servers = std::ranges::any_of(named, is_servers);
+  for (const auto& entry : metadata) {
+    if (has_servers && is_servers(entry) && !named.contains(entry.first))
+      return corrupt("its '" + entry.first + "' is missing");
   }
   ISTHMUS_ASSIGN(Parts parts, to_parts(std::move(named)));
   if (parts.encoder.empty() && parts.decoder.empty())
