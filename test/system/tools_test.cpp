@@ -6,6 +6,7 @@
 #include <isthmus/transport/address.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -71,6 +72,27 @@ TEST_CASE("isthmus-chat --json prints one object with every promised field", "[s
   CHECK(object.at("bytes_down").get<uint64_t>() > 0);
   for (const char* part : {"device", "codec", "wire", "server"})
     CHECK(object.at("time_s").at(part).get<double>() > 0);
+}
+
+TEST_CASE("the artefacts that come with the source work across two processes", "[system][tools]") {
+  const auto path = [](const char* name) {
+    return ISTHMUS_SOURCE_DIR "/examples/artefacts/" + std::string(name) + ".safetensors";
+  };
+  const auto ask = [&](const std::string& artefact) {
+    test::ServerProcess server({"--allow-any-client", "--artefact", artefact});
+    const Finished finished = chat(server, {"--artefact", artefact, "--json", "--max-tokens", "8",
+                                            "--prompt", "What is the capital of France?"});
+    CAPTURE(finished.out, finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return nlohmann::json::parse(finished.out);
+  };
+  const auto small = ask(path("smollm2-135m-cut1-int4"));
+  CHECK(small.at("text").get<std::string>().find("Paris") != std::string::npos);
+  const auto rows = small.at("prompt_token_ids").size() + small.at("token_ids").size() - 1;
+  CHECK(small.at("boundary_bytes_up").get<uint64_t>() < rows * 70);
+  const auto noised = ask(path("smollm2-135m-cut0-mu52"));
+  CHECK(noised.at("released_rows") == noised.at("prompt_token_ids").size());
+  CHECK(std::abs(noised.at("privacy").at("epsilon_per_row").get<double>() - 1280) < 10);
 }
 
 TEST_CASE("a server's answers are checked here or on another server", "[system][tools]") {
