@@ -80,7 +80,7 @@ TEST_CASE("the artefacts that come with the source work across two processes", "
   };
   const auto ask = [&](const std::string& artefact) {
     test::ServerProcess server({"--allow-any-client", "--artefact", artefact});
-    const Finished finished = chat(server, {"--artefact", artefact, "--json", "--max-tokens", "8",
+    const Finished finished = chat(server, {"--artefact", artefact, "--json", "--max-tokens", "32",
                                             "--prompt", "What is the capital of France?"});
     CAPTURE(finished.out, finished.err);
     REQUIRE(finished.exit_code == 0);
