@@ -134,6 +134,10 @@ void FloodGuard::cut_off(const Connection& connection) {
   // descriptor. Should that have happened this very moment, and the number be another client's
   // already, that one connects again. Counted first: who notices the end may ask for the count.
   ++cut_;
+  // Closing is to reset the connection: a peer that waits for room to send more would otherwise be
+  // told nothing for minutes, and the kernel would keep the rest for as long.
+  const linger none{.l_onoff = 1, .l_linger = 0};
+  setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
   shutdown(connection.fd, SHUT_RDWR);
 }
 
