@@ -16,33 +16,15 @@ import argparse
 import concurrent.futures
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 
+from server import Server
+
 CLEAN = "clean"
 FLOOR = "another prompt's reference"
-
-
-class Server:
-    """An isthmus-server on one thread, whose address is `address`."""
-
-    def __init__(self, args, home, artefacts):
-        self.process = subprocess.Popen(
-            [f"{args.bin}/isthmus-server", "--model", args.model, "--bind", "127.0.0.1:0", "--quiet", "--allow-any-client", "--threads", "1",
-             *flags_of(artefacts)], stdout=subprocess.PIPE, text=True, env=dict(os.environ, ISTHMUS_HOME=home))
-        self.address = self.process.stdout.readline().strip()
-        if not self.address:
-            sys.exit("coherence: the server did not start")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
 
 
 def flags_of(artefacts):
@@ -105,7 +87,7 @@ def measure(args):
     """All rows, and one continuation of each for people to look at."""
     samples = read_samples(args.texts, args.samples, args.prompt_words, args.reference_words)
     continuations = {}
-    with tempfile.TemporaryDirectory() as home, Server(args, home, args.artefact) as server, \
+    with tempfile.TemporaryDirectory() as home, Server(args.bin, args.model, home, "--threads", 1, *flags_of(args.artefact)) as server, \
             concurrent.futures.ThreadPoolExecutor(args.parallel) as pool:
         for name, artefact in [(CLEAN, None)] + [(path, path) for path in args.artefact]:
             continuations[name] = list(pool.map(

@@ -12,9 +12,7 @@ OUTPUT.svg with its picture. Only the standard library is used.
 import argparse
 import json
 import math
-import os
 import re
-import signal
 import socket
 import statistics
 import subprocess
@@ -23,6 +21,8 @@ import tempfile
 import threading
 import time
 import urllib.request
+
+from server import Server
 
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
@@ -64,31 +64,20 @@ def svg(title, x_label, panels, log_x=False):
     return "".join(parts)
 
 
-class Server:
+class MeasuredServer(Server):
     """An isthmus-server on one thread and its metrics."""
 
     def __init__(self, args, *flags, max_sessions=300):
         self.args = args
         self.home = tempfile.TemporaryDirectory()
-        self.env = dict(os.environ, ISTHMUS_HOME=self.home.name)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.metrics_port = probe.getsockname()[1]
-        self.process = subprocess.Popen(
-            [f"{args.bin}/isthmus-server", "--model", args.model, "--bind", "127.0.0.1:0", "--threads", "1", "--quiet", "--allow-any-client",
-             "--max-client-sessions", "300", "--metrics", f"127.0.0.1:{self.metrics_port}",
-             "--max-sessions", str(max_sessions), *map(str, flags)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self.env)
-        self.address = self.process.stdout.readline().strip()
-        if not self.address:
-            sys.exit("serving: the server did not start")
-
-    def __enter__(self):
-        return self
+        super().__init__(args.bin, args.model, self.home.name, "--threads", 1, "--max-client-sessions", 300, "--metrics",
+                         f"127.0.0.1:{self.metrics_port}", "--max-sessions", max_sessions, *flags, stderr=subprocess.DEVNULL)
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait()
+        code = self.stop()
         self.home.cleanup()
         if code != 0:
             sys.exit(f"serving: the server ended with {code}")
@@ -137,7 +126,7 @@ def sessions(args):
     rows = []
     for count in args.counts:
         # What sessions may grow to is no limit here, only what they hold.
-        with Server(args, "--kv-memory", 65536) as server:
+        with MeasuredServer(args, "--kv-memory", 65536) as server:
             # Every session is open before anything counts, and none ends meanwhile.
             run = server.load("--devices", count, "--prompt", 32, "--output", 4000, "--warm-up", 3 + count // 8, "--duration",
                               3 + count // 8 + args.duration, "--timeout", 600)
@@ -160,7 +149,7 @@ def budget_row(args, budget):
     chunk = [] if chunked else ["--chunk", 4096]
     beside, alone = [], []
     for _ in range(args.repetitions):
-        with Server(args, *flags) as server:
+        with MeasuredServer(args, *flags) as server:
             beside.append(server.load("--own-keys", "--devices", 8, "--prompt", 16, "--output", 2000, "--intruder", 2048, "--warm-up", 3, "--duration", 17, *chunk))
             alone.append(server.load("--own-keys", "--devices", 0, "--warm-up", 0, "--intruder", 2048, "--duration", 8, *chunk))
 
@@ -200,7 +189,7 @@ def budget(args):
 
 def overload(args):
     closed = ["--devices", 8, "--prompt", 32, "--output", 32]
-    with Server(args, "--wait-when-full", max_sessions=8) as server:
+    with MeasuredServer(args, "--wait-when-full", max_sessions=8) as server:
         peak = server.load(*closed, "--duration", 20, "--warm-up", 3)
         rate = 2 * peak["completed"] / (peak["seconds"] + 3)
         calm = server.load("--devices", 1, "--prompt", 32, "--output", 64, "--duration", 6)
@@ -243,7 +232,7 @@ def soak(args):
             note(server.load("--devices", 4, "--own-keys", "--cuts", "1,20", "--prompt", 20, "--output", 20, "--duration", 20, "--timeout", 300))
 
     lasting = ["--warm-up", 0, "--duration", args.duration, "--timeout", 300]
-    with Server(args, "--wait-when-full", max_sessions=24) as server, Sampler(server, max(1, args.duration / 360)) as memory:
+    with MeasuredServer(args, "--wait-when-full", max_sessions=24) as server, Sampler(server, max(1, args.duration / 360)) as memory:
         threads = [threading.Thread(target=come_and_go),
                    threading.Thread(target=lambda: note(server.load("--devices", 6, "--cuts", "0,3,12,24", "--prompt", 48, "--output", 64, *lasting))),
                    threading.Thread(target=lambda: note(server.load("--devices", 3, "--rate", 0.1, "--prompt", 700, "--output", 32, *lasting)))]
