@@ -16,11 +16,13 @@ Only the standard library is used.
 import argparse
 import hashlib
 import json
-import os
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
+
+from server import Server
 
 LINKS = {  # round trip ms, Mbit/s
     "loopback": (0, 0),
@@ -36,12 +38,10 @@ class Cell:
     """One link, with everything that runs behind it."""
 
     def __init__(self, args, home, link):
-        self.args, self.home = args, home
-        self.env = dict(os.environ, ISTHMUS_HOME=home)
-        self.server = subprocess.Popen(
-            [f"{args.bin}/isthmus-server", "--model", args.model, "--bind", "127.0.0.1:0", "--quiet", "--allow-any-client",
-             "--threads", str(args.threads)], stdout=subprocess.PIPE, text=True, env=self.env)
-        address = self.server.stdout.readline().strip()
+        self.args = args
+        self.server = Server(args.bin, args.model, home, "--threads", args.threads)
+        self.env = self.server.env
+        address = self.server.address
         self.emulator = None
         if link != (0, 0):
             host, key = address.removeprefix("isthmus://").split("?")
@@ -56,10 +56,10 @@ class Cell:
         return self
 
     def __exit__(self, *_):
-        for process in (self.emulator, self.server):
-            if process:
-                process.terminate()
-                process.wait()
+        if self.emulator:
+            self.emulator.terminate()
+            self.emulator.wait()
+        self.server.stop()
 
     def probe(self, path):
         run([f"{self.args.bin}/isthmus-plan", "link", "--server", self.address, "--output", path, "--probes", "30", "--timeout", "20"], self.env)
@@ -117,9 +117,10 @@ def predict(args, profile, link_path, cut, spec, prompt_tokens, reply_tokens):
 def choose(args, cell, profile, link_path, rows):
     """What the planner takes under the limit of device memory, measured in turns with the fastest cells that keep to it."""
     prompt_tokens = rows[0]["measured"]["short_prompt_tokens"]
-    answer = plan(args, profile, link_path, prompt_tokens, args.tokens, "--specs", args.specs, "--limit", f"device_memory={args.device_memory}MB")
+    memory = args.device_memory or math.ceil(statistics.median(r["predicted"]["device_memory"] for r in rows) / 1e6)
+    answer = plan(args, profile, link_path, prompt_tokens, args.tokens, "--specs", args.specs, "--limit", f"device_memory={memory}MB")
     chosen = (answer["plan"]["cut"], answer["plan"]["codec_up"])
-    allowed = [r for r in rows if r["predicted"]["device_memory"] <= args.device_memory * 1e6]
+    allowed = [r for r in rows if r["predicted"]["device_memory"] <= memory * 1e6]
     fastest = sorted(allowed, key=lambda r: r["measured"]["token"])[:3]
     rivals = list(dict.fromkeys([chosen, *((r["cut"], r["spec"]) for r in fastest)]))
     times = {rival: [] for rival in rivals}
@@ -128,9 +129,9 @@ def choose(args, cell, profile, link_path, rows):
             times[cut, spec].append(1 / cell.chat(cut, spec, SENTENCE, args.tokens + 1)["tokens_per_s"])
     token = {rival: statistics.median(values) for rival, values in times.items()}
     best = min(token, key=token.get)
-    print(f"{rows[0]['link']:18} with {args.device_memory} MB the plan is cut {chosen[0]} {chosen[1]}: {1e3 * token[chosen]:.2f} ms; measured best cut "
+    print(f"{rows[0]['link']:18} with {memory} MB the plan is cut {chosen[0]} {chosen[1]}: {1e3 * token[chosen]:.2f} ms; measured best cut "
           f"{best[0]} {best[1]}: {1e3 * token[best]:.2f} ms ({100 * (token[chosen] / token[best] - 1):+.1f} %)", flush=True)
-    return {"link": rows[0]["link"], "chosen": chosen, "rivals": [{"cut": c, "spec": s, "token": t} for (c, s), t in token.items()]}
+    return {"link": rows[0]["link"], "device_memory_mb": memory, "chosen": chosen, "rivals": [{"cut": c, "spec": s, "token": t} for (c, s), t in token.items()]}
 
 
 def error(predicted, measured):
@@ -161,7 +162,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=16, help="decoded behind the first")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="on each side")
-    parser.add_argument("--device-memory", type=float, default=60, help="MB that the planner may use on the device when it chooses")
+    parser.add_argument("--device-memory", type=float,
+                        help="MB that the planner may use on the device when it chooses; when absent the median of the grid's cells")
     args = parser.parse_args()
     cuts, specs = [int(c) for c in args.cuts.split(",")], args.specs.split(";")
     prompt = SENTENCE * args.sentences
