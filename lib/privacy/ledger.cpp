@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kKeptConversations = 1024;
 constexpr uint64_t kMostRows = uint64_t{1} << 40;  // charged at once
+constexpr uint64_t kMostCounted = std::numeric_limits<uint64_t>::max();
 
 /// Finds or makes the entry.
 LedgerEntry& entry_of(LedgerState& state, const LedgerEntry& wanted) {
@@ -79,7 +80,7 @@ class Ledger::Impl {
     ISTHMUS_ASSIGN(LedgerFile file, LedgerFile::lock(options_.file));
     ISTHMUS_ASSIGN(LedgerState state, file.read());
     ISTHMUS_TRY(check_conversation(state, id));
-    settle_period(state, key, block);
+    settle_period(state, key.server, block);
     const uint64_t missing = rows - std::min(rows, block.left);
     for (uint64_t ahead = options_.block_rows;; ahead /= 2) {
       LedgerState next = state;
@@ -110,23 +111,29 @@ class Ledger::Impl {
     return file.write(state);
   }
 
-  [[nodiscard]] Result<double> epsilon(const LedgerState& state, const LedgerKey& key, Scope scope,
-                                       uint64_t number, double delta) {
+  /// Told to the server, about the inputs of all its models: they may be one text.
+  [[nodiscard]] Result<double> epsilon(const LedgerState& state, const std::string& server,
+                                       Scope scope, uint64_t number, double delta) {
     const std::lock_guard lock(mutex_);
     std::vector<Release> releases;
     for (const LedgerEntry& entry : state.entries) {
-      if (entry.key != key || entry.scope != scope || entry.number != number) continue;
+      if (entry.key.server != server || entry.scope != scope || entry.number != number) continue;
       ISTHMUS_ASSIGN(const Mechanism* mechanism, mechanism_of(entry.mechanism));
-      releases.push_back({mechanism, entry.rows});
+      const auto same = std::ranges::find(releases, mechanism, &Release::mechanism);
+      if (same == releases.end())
+        releases.push_back({mechanism, entry.rows});
+      else  // another model's; together they are accounted for more tightly
+        same->rows += std::min(entry.rows, kMostCounted - same->rows);
     }
     return composed_epsilon(releases, delta);
   }
 
-  /// Start of the current period: never before one on record.
-  [[nodiscard]] uint64_t period(const LedgerState& state, const LedgerKey& key) const {
+  /// Start of the server's current period: never before one on record.
+  [[nodiscard]] uint64_t period(const LedgerState& state, const std::string& server) const {
     uint64_t start = current_period();
     for (const LedgerEntry& entry : state.entries)
-      if (entry.scope == Scope::kPeriod && entry.key == key) start = std::max(start, entry.number);
+      if (entry.scope == Scope::kPeriod && entry.key.server == server)
+        start = std::max(start, entry.number);
     return start;
   }
   [[nodiscard]] uint64_t current_period() const {
@@ -138,11 +145,12 @@ class Ledger::Impl {
   [[nodiscard]] const LedgerOptions& options() const { return options_; }
 
  private:
-  /// Drops the entries of earlier periods, and from the block what was reserved in one.
-  void settle_period(LedgerState& state, const LedgerKey& key, Conversation::Block& block) const {
-    const uint64_t start = period(state, key);
+  /// Drops the server's entries of earlier periods, and from the block what was reserved in one.
+  void settle_period(LedgerState& state, const std::string& server,
+                     Conversation::Block& block) const {
+    const uint64_t start = period(state, server);
     std::erase_if(state.entries, [&](const LedgerEntry& entry) {
-      return entry.scope == Scope::kPeriod && entry.key == key && entry.number < start;
+      return entry.scope == Scope::kPeriod && entry.key.server == server && entry.number < start;
     });
     if (block.period != start) block.left = 0;
     block.period = start;
@@ -155,7 +163,7 @@ class Ledger::Impl {
       wanted.scope = scope;
       wanted.number = number;
       LedgerEntry& entry = entry_of(state, wanted);
-      if (entry.rows > std::numeric_limits<uint64_t>::max() - rows)
+      if (entry.rows > kMostCounted - rows)
         return fail(ErrorCode::kBudgetSpent, "ledger: the count of rows is full");
       entry.rows += rows;
       return {};
@@ -163,14 +171,15 @@ class Ledger::Impl {
     ISTHMUS_TRY(count(Scope::kTotal, 0));
     ISTHMUS_TRY(count(Scope::kPeriod, block.period));
     ISTHMUS_TRY(count(Scope::kConversation, id));
-    ISTHMUS_TRY(check(state, key, Scope::kConversation, id, "conversation", options_.conversation));
-    return check(state, key, Scope::kPeriod, block.period, "period", options_.period);
+    ISTHMUS_TRY(
+        check(state, key.server, Scope::kConversation, id, "conversation", options_.conversation));
+    return check(state, key.server, Scope::kPeriod, block.period, "period", options_.period);
   }
 
-  [[nodiscard]] Status check(const LedgerState& state, const LedgerKey& key, Scope scope,
+  [[nodiscard]] Status check(const LedgerState& state, const std::string& server, Scope scope,
                              uint64_t number, const char* name, const Budget& budget) {
     if (std::isinf(budget.epsilon)) return {};
-    ISTHMUS_ASSIGN(const double spent, epsilon(state, key, scope, number, budget.delta));
+    ISTHMUS_ASSIGN(const double spent, epsilon(state, server, scope, number, budget.delta));
     if (spent <= budget.epsilon) return {};
     return fail(ErrorCode::kBudgetSpent, std::string("ledger: ") + name + " would reach epsilon " +
                                              number_text(spent) + ", its budget is " +
@@ -245,21 +254,22 @@ Result<PrivacySpent> Conversation::spent() const {
   ISTHMUS_TRY(check_conversation(state, id_));
   PrivacySpent out;
   for (LedgerEntry& entry : state.entries) {
-    if (entry.key != key_) continue;
     const bool other = entry.scope == Scope::kConversation && entry.number != id_;
     const bool past = entry.scope == Scope::kPeriod && entry.number != block_->period;
-    if (!other && !past && entry.mechanism == block_->mechanism)
+    if (!other && !past && entry.key == key_ && entry.mechanism == block_->mechanism)
       entry.rows -= std::min(entry.rows, block_->left);
-    if (!other && entry.scope == Scope::kConversation) out.conversation_rows += entry.rows;
+    if (!other && entry.key.server == key_.server && entry.scope == Scope::kConversation)
+      out.conversation_rows += entry.rows;
   }
   const LedgerOptions& options = ledger.options();
-  const uint64_t period = ledger.period(state, key_);
-  ISTHMUS_ASSIGN(out.conversation_epsilon, ledger.epsilon(state, key_, Scope::kConversation, id_,
+  const std::string& server = key_.server;
+  const uint64_t period = ledger.period(state, server);
+  ISTHMUS_ASSIGN(out.conversation_epsilon, ledger.epsilon(state, server, Scope::kConversation, id_,
                                                           options.conversation.delta));
   ISTHMUS_ASSIGN(out.period_epsilon,
-                 ledger.epsilon(state, key_, Scope::kPeriod, period, options.period.delta));
+                 ledger.epsilon(state, server, Scope::kPeriod, period, options.period.delta));
   ISTHMUS_ASSIGN(out.total_epsilon,
-                 ledger.epsilon(state, key_, Scope::kTotal, 0, options.period.delta));
+                 ledger.epsilon(state, server, Scope::kTotal, 0, options.period.delta));
   return out;
 }
 

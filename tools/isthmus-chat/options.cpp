@@ -98,9 +98,10 @@ void declare(CLI::App& app, ChatFlags& flags) {
   declare_artefacts(app, flags.artefacts);
   app.add_option("--budget", flags.budget,
                  "epsilon that a mechanism may spend on this conversation; no limit when absent");
-  app.add_option("--period-budget", flags.period_budget,
-                 "epsilon that all conversations with a server may spend in 30 days; no limit when "
-                 "absent");
+  app.add_option(
+      "--period-budget", flags.period_budget,
+      "epsilon that all conversations with a server, whatever its models, may spend in 30 "
+      "days; no limit when absent");
   app.add_option("--delta", flags.delta, "where epsilons are stated")->capture_default_str();
   auto* verify =
       app.add_option("--verify", flags.verify.share,

@@ -1,9 +1,10 @@
 // What an installation has told its servers, and the budgets that end the telling.
 //
 // The ledger is one file. It counts released rows per mechanism, for each (model, server): facts,
-// from which epsilon follows at any delta. Rows are counted, and the count is on disk, before they
-// are sent; they are reserved ahead in blocks so that decoding does not wait for the disk. A crash
-// leaves at most a block counted that was never sent, never the other way round.
+// from which epsilon follows at any delta. Epsilons and budgets are a server's, over all its
+// models: one text told to two of them is told twice. Rows are counted, and the count is on disk,
+// before they are sent; they are reserved ahead in blocks so that decoding does not wait for the
+// disk. A crash leaves at most a block counted that was never sent, never the other way round.
 //
 // What to charge: every row that is drawn and sent. Resending the bytes of an earlier draw is free.
 // For generated tokens see charges_generated_rows.
@@ -30,11 +31,11 @@ namespace isthmus::privacy {
   return cut > 0 || choice_reads_clean_text;
 }
 
-/// Whom releases add up for: one server, about one model's inputs. Both names are 1 to 256
-/// printable ASCII characters without spaces, for example a fingerprint and a public key.
+/// Both names are 1 to 256 printable ASCII characters without spaces, for example a fingerprint and
+/// a public key.
 struct LedgerKey {
-  std::string model;
-  std::string server;
+  std::string model;   ///< whose inputs the rows are; for the record alone
+  std::string server;  ///< whom releases add up for
   friend auto operator<=>(const LedgerKey&, const LedgerKey&) = default;
 };
 

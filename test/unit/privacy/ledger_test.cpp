@@ -142,6 +142,34 @@ TEST_CASE("a period's budget covers all conversations and comes back with the ne
   CHECK_FAILS_WITH(first.charge(*m, 20), ErrorCode::kBudgetSpent);
 }
 
+TEST_CASE("the models of one server share its budget", "[privacy][ledger]") {
+  Fixture f;
+  const auto m = mechanism();
+  const auto wider = test::value_of(
+      make_mechanism(test::value_of(MechanismSpec::parse("dgauss:mu=1")), 32, {.coordinate = 1}));
+  f.options.period = {m->epsilon(20, 1e-5), 1e-5};
+  f.options.period_length = std::chrono::hours(24);
+  const auto ledger = f.open();
+  auto first = test::value_of(ledger->begin(kKey));
+  auto second = test::value_of(ledger->begin({"model-b", kKey.server}));
+  REQUIRE(first.charge(*m, 15));
+  CHECK_FAILS_WITH(second.charge(*m, 6), ErrorCode::kBudgetSpent);
+  CHECK_FAILS_WITH(second.charge(*wider, 20), ErrorCode::kBudgetSpent);
+  REQUIRE(second.charge(*m, 1));
+  const auto spent = test::value_of(second.spent());
+  CHECK(spent.conversation_rows == 1);
+  CHECK(spent.conversation_epsilon == Approx(m->epsilon(1, 1e-5)));
+  // What the first has reserved counts as spent for others.
+  CHECK(spent.period_epsilon >= m->epsilon(16, 1e-5));
+  CHECK(spent.period_epsilon <= f.options.period.epsilon);
+
+  f.now -= 100 * kDay;
+  auto third = test::value_of(ledger->begin({"model-c", kKey.server}));
+  CHECK_FAILS_WITH(third.charge(*m, 20), ErrorCode::kBudgetSpent);
+  f.now += 101 * kDay;
+  CHECK(third.charge(*m, 20).has_value());
+}
+
 TEST_CASE("rows reserved in one period are not spent in the next", "[privacy][ledger]") {
   Fixture f;
   f.options.period_length = std::chrono::hours(24);
