@@ -287,6 +287,19 @@ Status Artefact::check(const model::ModelConfig& config, int32_t cut) const {
                                              " cut at " + std::to_string(cut));
 }
 
+int32_t Artefact::least_tail(int32_t layer_count) const {
+  return has_soft_prompt() ? layer_count : adapted_end();
+}
+
+Status Artefact::check_tail(int32_t tail, int32_t layer_count) const {
+  const int32_t least = least_tail(layer_count);
+  if (tail >= least) return {};
+  return fail(ErrorCode::kUnsupported, "artefact: layers from " + std::to_string(tail) +
+                                           " on the device, those up to " + std::to_string(least) +
+                                           " are right on the server alone, which has its " +
+                                           (has_soft_prompt() ? "soft prompt" : "adapters"));
+}
+
 std::shared_ptr<const Artefact> find(const codec::CodecSpec& spec, const Artefacts& artefacts) {
   for (const auto& artefact : artefacts)
     if (spec.project && spec.project->artefact == artefact->id()) return artefact;

@@ -294,7 +294,6 @@ Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs
   return std::make_unique<Verifier>(std::move(witness), options.verify);
 }
 
-/// A soft prompt stands in the server's caches alone, and only its layers are adapted.
 Status check_artefact(const model::ModelConfig& config, const Split& split,
                       const SessionOptions& options) {
   const auto artefact = artefact::find(options.codec, options.artefacts);
@@ -302,18 +301,7 @@ Status check_artefact(const model::ModelConfig& config, const Split& split,
   // From where on layers behind the cut run here too.
   const int32_t first =
       split.reference != nullptr ? split.cut : split.tail.value_or(config.layer_count);
-  if (artefact->has_soft_prompt() && first < config.layer_count) {
-    return fail(
-        ErrorCode::kUnsupported,
-        "edge: the artefact has a soft prompt, which layers behind the cut would not see here");
-  }
-  if (first < artefact->adapted_end()) {
-    return fail(ErrorCode::kUnsupported, "edge: the artefact adapts layers up to " +
-                                             std::to_string(artefact->adapted_end()) +
-                                             " on the server, those from " + std::to_string(first) +
-                                             " here are not");
-  }
-  return {};
+  return artefact->check_tail(first, config.layer_count);
 }
 
 }  // namespace

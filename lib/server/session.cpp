@@ -51,23 +51,6 @@ Status check_adapted(const ServerOptions& options, const SharedArtefact& artefac
                                              ", the session does not name that artefact");
 }
 
-Status check_artefact(const artefact::Artefact& artefact, const model::ModelConfig& config,
-                      const wire::Open& open) {
-  ISTHMUS_TRY(artefact.check(config, static_cast<int32_t>(open.cut)));
-  if (artefact.has_soft_prompt() && open.tail < static_cast<uint32_t>(config.layer_count)) {
-    return fail(ErrorCode::kUnsupported,
-                "server: the artefact has a soft prompt, which layers from " +
-                    std::to_string(open.tail) + " on the device would not see");
-  }
-  if (open.tail < static_cast<uint32_t>(artefact.adapted_end())) {
-    return fail(ErrorCode::kUnsupported, "server: the artefact adapts layers up to " +
-                                             std::to_string(artefact.adapted_end()) +
-                                             ", those from " + std::to_string(open.tail) +
-                                             " on the device are not");
-  }
-  return {};
-}
-
 uint64_t in_microseconds(nanoseconds time) {
   return static_cast<uint64_t>(
       std::max<int64_t>(0, std::chrono::duration_cast<microseconds>(time).count()));
@@ -88,7 +71,11 @@ Result<std::unique_ptr<Session>> Session::make(engine::Engine& engine, const Ser
                                                const wire::Open& open, SharedArtefact artefact,
                                                int32_t capacity, SessionOwner owner) {
   ISTHMUS_TRY(check_adapted(options, artefact));
-  if (artefact != nullptr) ISTHMUS_TRY(check_artefact(*artefact, engine.config(), open));
+  if (artefact != nullptr) {
+    const model::ModelConfig& config = engine.config();
+    ISTHMUS_TRY(artefact->check(config, static_cast<int32_t>(open.cut)));
+    ISTHMUS_TRY(artefact->check_tail(static_cast<int32_t>(open.tail), config.layer_count));
+  }
   std::unique_ptr<Session> session(
       new Session(engine, options, open, std::move(artefact), std::move(owner)));
   const auto width = static_cast<size_t>(engine.config().hidden_size);

@@ -94,6 +94,13 @@ class Artefact {
   /// of that shape, say a finer quantisation, are no error: how well they work is another matter.
   [[nodiscard]] Status check(const model::ModelConfig& config, int32_t cut) const;
 
+  /// The least tail of a session with it: a soft prompt stands in the server's cache alone, and
+  /// adapted layers are the server's. Either half knows.
+  [[nodiscard]] int32_t least_tail(int32_t layer_count) const;
+  /// \param tail from where on layers behind the cut run on the device; layer_count for none
+  /// \returns kUnsupported below least_tail.
+  [[nodiscard]] Status check_tail(int32_t tail, int32_t layer_count) const;
+
   static constexpr size_t kMaxSoftPrompt = 1024;
   static constexpr size_t kMaxRank = 256;
 

@@ -189,6 +189,25 @@ TEST_CASE("an artefact belongs to one shape of model and one cut", "[artefact]")
   CHECK_FAILS_WITH(sample().check(config, 2), ErrorCode::kModelMismatch);
 }
 
+TEST_CASE("layers that read what the server alone has stay there", "[artefact]") {
+  constexpr int32_t kLayers = 9;
+  Parts parts = adapted_parts();  // of layer 2, the last of them
+  parts.soft_prompt = {};
+  for (const auto& [artefact, least] :
+       {std::pair(sample(0), 0), std::pair(value_of(Artefact::make(origin(), parts)), 3),
+        std::pair(adapted(), kLayers), std::pair(sample(), kLayers)}) {
+    const Artefact device = value_of(Artefact::parse(artefact.serialize(Half::kDevice)));
+    CHECK(device.least_tail(kLayers) == least);
+    for (int32_t tail = 0; tail <= kLayers; ++tail) {
+      CAPTURE(tail, least);
+      if (tail >= least)
+        CHECK(device.check_tail(tail, kLayers));
+      else
+        CHECK_FAILS_WITH(device.check_tail(tail, kLayers), ErrorCode::kUnsupported);
+    }
+  }
+}
+
 TEST_CASE("files are written whole and read again", "[artefact]") {
   const test::TempFolder folder;
   const auto path = folder.path() / "a.safetensors";
