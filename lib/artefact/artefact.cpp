@@ -170,17 +170,15 @@ Result<Artefact> Artefact::make(Origin origin, Parts parts) {
   for (const auto& [key, value] : metadata)
     if (text::replace_invalid_utf8(value) != value) return invalid("its " + key + " is not UTF-8");
   NamedMatrices named = to_named(std::move(parts));
-  for (auto& [name, matrix] : named) {
-    round_to_half(matrix);
-    metadata[name] = hash_of(matrix);
-  }
+  for (const auto& [name, matrix] : named) metadata[name] = hash_of(matrix);
   return make(std::move(metadata), std::move(named));
 }
 
 Result<Artefact> Artefact::make(Texts metadata, NamedMatrices named) {
   Artefact result;
   ISTHMUS_ASSIGN(result.origin_, origin_of(metadata));
-  for (const auto& [name, matrix] : named) {
+  for (auto& [name, matrix] : named) {
+    round_to_half(matrix);  // what its hash is of
     ISTHMUS_ASSIGN(const std::string hash, text_of(metadata, name));
     if (hash != hash_of(matrix)) return corrupt("tensor '" + name + "' is not the one it names");
     if (!is_finite(matrix)) {

@@ -1,12 +1,13 @@
 // What was trained for one cut of one model: a projection, and what teaches the layers behind the
 // cut to read what comes out of it (DEL: Gu et al. 2026, arXiv 2602.11513).
 //
-// One safetensors file. Tensors, F32 or F16: "encoder" [d, D], the device's part; "decoder" [D, d]
-// and, if there are any, "soft_prompt" [m, D] and for each adapted matrix [out, in] of a layer
-// behind the cut "blk.3.attn_q.weight.lora_a" [r, in] and "blk.3.attn_q.weight.lora_b" [out, r],
-// whose product (b times a) is added to it, the server's part. Metadata, all texts: "format"
+// One safetensors file. Tensors, F16, or F32 that is rounded to it: "encoder" [d, D], the device's
+// part; "decoder" [D, d] and, if there are any, "soft_prompt" [m, D] and for each adapted matrix
+// [out, in] of a layer behind the cut "blk.3.attn_q.weight.lora_a" [r, in] and
+// "blk.3.attn_q.weight.lora_b" [out, r], whose product (b times a) is added to it, the server's
+// part. Metadata, all texts: "format"
 // ("isthmus-artefact-1"), "model", "fingerprint", "cut", "codec", "data", "command", and under
-// every tensor's name the BLAKE2b hash of its shape and bytes, also of one that is in the other
+// every tensor's name the BLAKE2b hash of its shape and F16 bytes, also of one that is in the other
 // side's part alone. The artefact is named by the hash of its metadata, so both parts prove that
 // they belong together.
 //

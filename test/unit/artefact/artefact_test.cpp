@@ -243,6 +243,22 @@ TEST_CASE("an artefact with one bit changed is another one or none", "[artefact]
   }
 }
 
+TEST_CASE("F32 tensors say no more than their name pins", "[artefact][broken]") {
+  const Artefact made = adapted();
+  const auto bytes =
+      file_of(to_named(adapted_parts()), value_of(model::safetensors::metadata(made.serialize())));
+  const NamedMatrices good = to_named(made.parts());
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    auto changed = bytes;
+    changed[i] ^= std::byte{1};
+    const auto read = Artefact::parse(changed);
+    if (!read || read->id() != made.id()) continue;
+    CAPTURE(i);
+    for (const auto& [name, matrix] : to_named(read->parts()))
+      REQUIRE(equal(matrix.view(), good.at(name).view()));
+  }
+}
+
 TEST_CASE("an artefact broken in one field is refused", "[artefact][broken]") {
   const auto bytes = adapted().serialize();
   const auto good = value_of(model::safetensors::metadata(bytes));
