@@ -105,11 +105,13 @@ Status ChainProblem::validate() const {
     if (!(stages[i].memory_bytes > 0)) return invalid(stage_name(i) + " has no memory");
     if (i == 0) continue;
     ISTHMUS_TRY(stages[i].link.validate());
-    if (stages[i].profile.find_codec(stages[i].codec) == nullptr ||
-        stages[i - 1].profile.find_codec(stages[i].codec) == nullptr) {
+    const CodecCost* codec = stages[i].profile.find_codec(stages[i].codec);
+    if (codec == nullptr || stages[i - 1].profile.find_codec(stages[i].codec) == nullptr) {
       return invalid(stage_name(i) + ": codec '" + stages[i].codec +
                      "' was not profiled on both of its ends");
     }
+    if (codec->made_for_cut)
+      return invalid(stage_name(i) + ": codec '" + codec->spec + "' was made for one cut");
   }
   return {};
 }

@@ -57,6 +57,13 @@ std::string describe(const ModelShape& m) {
 std::string quoted(int32_t bits) {
   return std::to_string(bits);
 }
+// Whether any codec's rows may cross there.
+bool crosses_at(const Problem& problem, int32_t cut) {
+  return std::any_of(
+      problem.choices.codecs_up.begin(), problem.choices.codecs_up.end(),
+      [&](const std::string& spec) { return problem.device.find_codec(spec)->crosses_at(cut); });
+}
+
 std::string quoted(const std::string& spec) {
   return "'" + spec + "'";
 }
@@ -89,6 +96,20 @@ auto keys_of(const Items& items, const Key& key) {
   return keys;
 }
 
+// A codec is made for the same cut in both profiles, and there is a cut for one of them.
+Status check_cuts(const Problem& problem) {
+  const Choices& choices = problem.choices;
+  for (const std::string& spec : choices.codecs_up) {
+    if (problem.device.find_codec(spec)->made_for_cut !=
+        problem.server.find_codec(spec)->made_for_cut)
+      return invalid("the profiles have " + quoted(spec) + " made for different cuts");
+  }
+  for (int32_t cut = choices.min_cut; cut <= problem.device.model.layer_count; ++cut)
+    if (crosses_at(problem, cut)) return {};
+  return invalid("codecs_up has only codecs that were made for cuts below " +
+                 std::to_string(choices.min_cut));
+}
+
 Status complete_choices(Problem& problem) {
   Choices& choices = problem.choices;
   const MachineProfile& device = problem.device;
@@ -107,7 +128,12 @@ Status complete_choices(Problem& problem) {
     return device.find_codec(text) && server.find_codec(text);
   };
   ISTHMUS_TRY(complete("codecs_up", choices.codecs_up, keys_of(device.codecs, spec), known));
-  ISTHMUS_TRY(complete("codecs_down", choices.codecs_down, keys_of(device.codecs, spec), known));
+  const auto known_both_ways = [&](const std::string& text) {
+    return known(text) && !device.find_codec(text)->made_for_cut;
+  };
+  ISTHMUS_TRY(
+      complete("codecs_down", choices.codecs_down, keys_of(device.codecs, spec), known_both_ways));
+  ISTHMUS_TRY(check_cuts(problem));
   ISTHMUS_TRY(complete("contexts", choices.contexts, {}, [](int32_t) { return true; }));
   const int32_t needed = problem.workload.prompt_tokens + problem.workload.reply_tokens;
   for (const int32_t context : choices.contexts)
@@ -225,6 +251,7 @@ std::vector<Placement> placements(const Problem& problem) {
   std::vector<Placement> list;
   if (problem.choices.local) list.push_back({.cut = Placement::kLocal});
   for (int32_t cut = problem.choices.min_cut; cut <= layer_count; ++cut) {
+    if (!crosses_at(problem, cut)) continue;
     list.push_back({.cut = cut});
     if (!problem.choices.tails) continue;
     for (int32_t tail = layer_count; tail > cut; --tail) list.push_back({.cut = cut, .tail = tail});

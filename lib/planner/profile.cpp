@@ -75,7 +75,8 @@ Status check(const CodecCost& codec, int32_t layer_count) {
     ISTHMUS_TRY(check(size.bytes, field + ".sizes", kMostBytes));
     before = size.cut;
   }
-  return {};
+  if (!codec.made_for_cut) return {};
+  return check(field + ".made_for_cut", *codec.made_for_cut, 0, layer_count);
 }
 
 // Fails when two items have the same key.

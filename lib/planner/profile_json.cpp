@@ -89,6 +89,9 @@ Result<CodecCost> read_codec(const JsonView& view) {
     ISTHMUS_ASSIGN(size.bytes, read_affine(item, "bytes"));
     cost.sizes.push_back(size);
   }
+  if (view.has("made_for_cut")) {
+    ISTHMUS_ASSIGN(cost.made_for_cut, view.integer("made_for_cut", 0, 1 << 30));
+  }
   return cost;
 }
 
@@ -133,6 +136,7 @@ json to_node(const MachineProfile& profile) {
                       {"encode_seconds", to_node(cost.encode_seconds)},
                       {"decode_seconds", to_node(cost.decode_seconds)},
                       {"sizes", std::move(sizes)}});
+    if (cost.made_for_cut) codecs.back()["made_for_cut"] = *cost.made_for_cut;
   }
   json node = {{"isthmus_profile", kMachineKind},
                {"version", kVersion},

@@ -22,21 +22,23 @@ double excess_over(const Metrics& metrics, const Constraint& constraint) {
   return above / (constraint.limit == 0 ? 1 : std::abs(constraint.limit));
 }
 
-/// Calls `visit(up index, down index, metrics)` for each pair of codecs of a block, but for those
-/// of a codec up for which `enter(bounds, count of pairs)` says no.
+/// Calls `visit(up, down, metrics)` for each pair of choices of codecs of a block, but for those of
+/// a codec up for which `enter(bounds, count of pairs)` says no.
 template <typename Enter, typename Visit>
 void for_each_pair(const Space& space, const Block& block, bool with_prompt, const Enter& enter,
                    const Visit& visit) {
-  const std::vector<CodecPart>& ups = space.up(block).parts;
+  const CodecTable& ups = space.up(block);
   const CodecTable& downs = space.down(block);
-  for (uint32_t up = 0; up < ups.size(); ++up) {
+  for (size_t i = 0; i < ups.parts.size(); ++i) {
+    const CodecPart& up = ups.parts[i];
     if (downs.parts.size() > 1) {
-      const Bounds bounds{space.timed(block, ups[up], downs.least, with_prompt),
-                          space.timed(block, ups[up], downs.most, with_prompt)};
+      const Bounds bounds{space.timed(block, up, downs.least, with_prompt),
+                          space.timed(block, up, downs.most, with_prompt)};
       if (!enter(bounds, downs.parts.size())) continue;
     }
-    for (uint32_t down = 0; down < downs.parts.size(); ++down)
-      visit(up, down, space.timed(block, ups[up], downs.parts[down], with_prompt));
+    for (size_t j = 0; j < downs.parts.size(); ++j) {
+      visit(ups.choices[i], downs.choices[j], space.timed(block, up, downs.parts[j], with_prompt));
+    }
   }
 }
 

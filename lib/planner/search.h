@@ -46,8 +46,9 @@ struct Bounds {
   Metrics most;
 };
 
-/// Codec parts at one cut or tail: one for each choice, and their bounds.
+/// Codec parts at one cut or tail: one for each choice that is possible there, and their bounds.
 struct CodecTable {
+  std::vector<uint32_t> choices;
   std::vector<CodecPart> parts;
   CodecPart least;
   CodecPart most;

@@ -5,13 +5,17 @@
 namespace isthmus::planner {
 namespace {
 
-CodecTable make_table(std::vector<CodecPart> parts) {
-  CodecTable table{.parts = std::move(parts)};
-  table.least = table.most = table.parts.front();
-  for (const CodecPart& part : table.parts) {
-    take_least(table.least, part);
-    take_most(table.most, part);
-  }
+void add(CodecTable& table, uint32_t choice, const CodecPart& part) {
+  if (table.parts.empty()) table.least = table.most = part;
+  table.choices.push_back(choice);
+  table.parts.push_back(part);
+  take_least(table.least, part);
+  take_most(table.most, part);
+}
+
+CodecTable single(const CodecPart& part) {
+  CodecTable table;
+  add(table, 0, part);
   return table;
 }
 
@@ -46,11 +50,13 @@ void Space::make_segments() {
   back_.resize(placements_.size() * backs * kvs);
   loss_.resize((layers + 2) * 2 * fronts * backs * kvs);
   const auto index = [](auto value) { return static_cast<size_t>(value + 1); };
+  const int32_t first_cut = placements_[choices.local ? 1 : 0].cut;
   for (size_t i = 0; i < placements_.size(); ++i) {
     const Placement& placement = placements_[i];
     const size_t tail = placement.is_local() ? 1 : index(placement.tail);
-    // Placements share fronts and tails: each is made by the first that has it.
-    const bool first_tail = placement.is_local() || placement.cut == problem_.choices.min_cut;
+    // Placements share fronts and tails: each is made by the first that has it. The first cut of
+    // all has every tail.
+    const bool first_tail = placement.is_local() || placement.cut == first_cut;
     for (uint32_t kv = 0; kv < kvs; ++kv) {
       for (uint32_t front = 0; front < fronts; ++front) {
         if (!placement.has_tail()) {
@@ -77,19 +83,19 @@ void Space::make_segments() {
 void Space::make_codecs() {
   const int32_t layers = problem_.device.model.layer_count;
   const Choices& choices = problem_.choices;
-  up_.push_back(make_table({CodecPart{}}));  // the device alone
+  up_.push_back(single({}));  // the device alone
   for (int32_t cut = 0; cut <= layers; ++cut) {
-    std::vector<CodecPart> parts;
-    for (uint32_t up = 0; up < choices.codecs_up.size(); ++up)
-      parts.push_back(up_part(problem_, cut, up));
-    up_.push_back(make_table(std::move(parts)));
+    CodecTable& table = up_.emplace_back();
+    for (uint32_t up = 0; up < choices.codecs_up.size(); ++up) {
+      if (problem_.device.find_codec(choices.codecs_up[up])->crosses_at(cut))
+        add(table, up, up_part(problem_, cut, up));
+    }
   }
-  down_.push_back(make_table({down_part(problem_, {}, 0)}));  // an answer without rows
+  down_.push_back(single(down_part(problem_, {}, 0)));  // an answer without rows
   for (int32_t tail = 0; tail <= layers; ++tail) {
-    std::vector<CodecPart> parts;
+    CodecTable& table = down_.emplace_back();
     for (uint32_t down = 0; down < choices.codecs_down.size(); ++down)
-      parts.push_back(down_part(problem_, {.tail = tail}, down));
-    down_.push_back(make_table(std::move(parts)));
+      add(table, down, down_part(problem_, {.tail = tail}, down));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "measure.h"
 
+#include <isthmus/artefact/artefact.h>
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/random.h>
 #include <isthmus/core/thread_pool.h>
@@ -14,10 +15,12 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "common/artefact_flags.h"
 #include "common/bandwidth.h"
 #include "common/calibration_flags.h"
 #include "common/memory.h"
@@ -268,10 +271,14 @@ class Measurement {
 
   Status measure_codecs() {
     ISTHMUS_ASSIGN(const auto calibrations, load_calibrations(flags_.calibrations));
+    ISTHMUS_ASSIGN(const artefact::Artefacts artefacts, load_artefacts(flags_.artefacts));
     ISTHMUS_ASSIGN(const auto engine, load_whole(flags_.weight_bits.front(), 16));
-    std::vector<int32_t> cuts;
-    for (int32_t i = 0; i <= 4; ++i)
-      if (cuts.empty() || cuts.back() < i * layers_ / 4) cuts.push_back(i * layers_ / 4);
+    std::set<int32_t> cuts;
+    for (int32_t i = 0; i <= 4; ++i) cuts.insert(i * layers_ / 4);
+    for (const auto& artefact : artefacts) {
+      ISTHMUS_TRY(artefact->check(file_->config(), artefact->origin().cut));
+      cuts.insert(artefact->origin().cut);
+    }
     for (const int32_t cut : cuts) {
       ISTHMUS_ASSIGN(const auto cache, engine->make_cache({0, cut}, kCodecRows));
       const engine::Slice slice{.cache = cache.get(),
@@ -282,13 +289,17 @@ class Measurement {
     std::vector<CodecTrial> trials;
     for (const std::string& text : flags_.specs) {
       ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
+      const auto artefact = artefact::find(spec, artefacts);
       ISTHMUS_ASSIGN(auto codec, codec::BoundaryCodec::make(
                                      spec, static_cast<size_t>(file_->config().hidden_size),
                                      {.calibration = codec::find_calibration(spec, calibrations),
+                                      .projection = artefact::projection_of(artefact),
                                       .random = &random_}));
       trials.push_back({.codec = std::move(codec)});
-      ISTHMUS_ASSIGN(auto sizes, message_sizes(trials.back().codec));
-      profile_.codecs.push_back({.spec = text, .sizes = std::move(sizes)});
+      planner::CodecCost& cost = profile_.codecs.emplace_back();
+      cost.spec = text;
+      if (artefact) cost.made_for_cut = artefact->origin().cut;
+      ISTHMUS_ASSIGN(cost.sizes, message_sizes(trials.back().codec, cost));
     }
     std::vector<std::function<Status()>> calls;
     for (CodecTrial& trial : trials) add_codec_calls(trial, calls);
@@ -307,9 +318,11 @@ class Measurement {
     return {.fixed = std::max(0.0, one - per_row), .per_row = per_row};
   }
 
-  Result<std::vector<planner::MessageSize>> message_sizes(const codec::BoundaryCodec& codec) const {
+  Result<std::vector<planner::MessageSize>> message_sizes(const codec::BoundaryCodec& codec,
+                                                          const planner::CodecCost& cost) const {
     std::vector<planner::MessageSize> sizes;
     for (const auto& [cut, rows] : boundaries_) {
+      if (!cost.crosses_at(cut)) continue;
       size_t alone = 0;
       for (size_t r = 0; r < rows.rows(); ++r) {
         ISTHMUS_ASSIGN(const auto message, codec.encode(rows.view().middle_rows(r, 1)));

@@ -9,7 +9,8 @@
 namespace isthmus::tools {
 
 /// Takes a minute or two for a model of a hundred megabytes. \returns the errors of loading and
-/// running; kNotFound for a calibration that a spec names and no file has.
+/// running; kNotFound for a calibration or an artefact that a spec names and no file has,
+/// kModelMismatch for an artefact of another model.
 [[nodiscard]] Result<planner::MachineProfile> measure_machine(const ProfileFlags& flags);
 
 }  // namespace isthmus::tools

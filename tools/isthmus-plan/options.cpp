@@ -5,6 +5,7 @@
 #include <charconv>
 #include <utility>
 
+#include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
 #include "common/text_file.h"
@@ -28,6 +29,7 @@ void declare_profile(CLI::App& app, ProfileFlags& flags) {
       ->check([](const std::string& spec) { return complaint(codec::CodecSpec::parse(spec)); })
       ->capture_default_str();
   declare_calibrations(app, flags.calibrations);
+  declare_artefacts(app, flags.artefacts);
   app.add_option("--text", flags.text,
                  "text whose boundaries are encoded; a built-in one if absent")
       ->check(CLI::ExistingFile);

@@ -23,6 +23,7 @@ struct ProfileFlags {
   std::vector<std::string> specs = {"f32", "f16", "split:4|rotate|int4|rans",
                                     "split:x16|trellis:0.3|rans"};
   std::vector<std::filesystem::path> calibrations;
+  std::vector<std::filesystem::path> artefacts;
   std::filesystem::path text;  // empty: a built-in one
   int threads = 0;
   int repetitions = 15;

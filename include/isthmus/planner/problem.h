@@ -113,13 +113,15 @@ struct Placement {
   friend bool operator==(const Placement&, const Placement&) = default;
 };
 
-/// All legal placements in the order of preference among equals: whole model on the device, then
-/// smaller cuts first; for each no tail, then the shortest tail first.
+/// All legal placements of a completed problem in the order of preference among equals: whole model
+/// on the device, then smaller cuts first, those without a codec left out; for each no tail, then
+/// the shortest tail first.
 [[nodiscard]] std::vector<Placement> placements(const Problem& problem);
 
 /// One point of the space: a placement and an index into each list of choices. What a placement
 /// leaves open is 0: a local one has no back and no codecs, one without a tail no codec down.
-/// Candidates are ordered by their members, first to last; among equals the least wins.
+/// The codec up is one that crosses at the cut. Candidates are ordered by their members, first to
+/// last; among equals the least wins.
 struct Candidate {
   uint32_t placement = 0;  ///< index into `placements`
   uint32_t front = 0;

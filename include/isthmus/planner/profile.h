@@ -71,7 +71,11 @@ struct CodecCost {
   Affine encode_seconds;
   Affine decode_seconds;
   std::vector<MessageSize> sizes;  ///< increasing cuts, at least one
+  /// Of an artefact: rows cross at this cut alone, and only up.
+  std::optional<int32_t> made_for_cut;
 
+  /// Whether rows may cross at `cut` on their way up.
+  [[nodiscard]] bool crosses_at(int32_t cut) const { return made_for_cut.value_or(cut) == cut; }
   [[nodiscard]] double bytes(int32_t cut, double rows) const;
   friend bool operator==(const CodecCost&, const CodecCost&) = default;
 };

@@ -77,6 +77,10 @@ class Instances {
     planner::Problem problem;
     problem.device = machine(model, specs);
     problem.server = machine(model, specs);
+    if (specs.size() > 1 && coin()) {  // an artefact; the first crosses anywhere
+      const int32_t cut = between(0, model.layer_count);
+      problem.device.codecs.back().made_for_cut = problem.server.codecs.back().made_for_cut = cut;
+    }
     problem.link = link();
     problem.workload = {.prompt_tokens = between(1, 40),
                         .reply_tokens = between(1, 8),

@@ -32,11 +32,15 @@ std::vector<Judged> everything(const Problem& problem) {
       for (uint32_t back = 0; back < backs; ++back)
         for (uint32_t kv = 0; kv < choices.kv_bits.size(); ++kv)
           for (uint32_t context = 0; context < choices.contexts.size(); ++context)
-            for (uint32_t up = 0; up < ups; ++up)
+            for (uint32_t up = 0; up < ups; ++up) {
+              if (!local &&
+                  !problem.device.find_codec(choices.codecs_up[up])->crosses_at(list[p].cut))
+                continue;
               for (uint32_t down = 0; down < downs; ++down) {
                 const Candidate candidate{p, front, back, kv, context, up, down};
                 all.push_back({candidate, predict(problem, candidate).metrics});
               }
+            }
   }
   return all;
 }

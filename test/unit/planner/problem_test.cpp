@@ -63,6 +63,41 @@ TEST_CASE("a question that cannot be answered is an error", "[planner][problem]"
   refused([](Problem& p) { p.choices.contexts.assign(65, 1024); }, "choices");
 }
 
+TEST_CASE("what was made for one cut crosses there and nowhere else", "[planner][problem]") {
+  const std::string spec = "proj:8:0123456789abcdef|int4";
+  Problem problem = plain();
+  for (MachineProfile* machine : {&problem.device, &problem.server}) {
+    machine->codecs.push_back(machine->codecs.front());
+    machine->codecs.back().spec = spec;
+    machine->codecs.back().made_for_cut = 2;
+    machine->codecs.back().sizes = {{.cut = 2, .bytes = {.fixed = 0, .per_row = 4}}};
+  }
+  CHECK(value_of(problem.completed()).choices.codecs_up == std::vector<std::string>{"f16", spec});
+  CHECK(value_of(problem.completed()).choices.codecs_down == std::vector<std::string>{"f16"});
+  problem.objective = Metric::kTraffic;
+  problem.choices.local = false;
+  const Answer least = value_of(solve(problem));
+  REQUIRE(least.plan);
+  CHECK(least.plan->placement.cut == 2);
+  CHECK(least.plan->codec_up == spec);
+  problem.choices.codecs_up = {spec};
+  for (const Placement& placement : placements(value_of(problem.completed())))
+    CHECK(placement.cut == 2);
+
+  const auto refused_with = [&](const auto& change, std::string_view part) {
+    Problem changed = problem;
+    change(changed);
+    const auto completed = changed.completed();
+    REQUIRE_FALSE(completed);
+    CAPTURE(completed.error().message);
+    CHECK(completed.error().message.find(part) != std::string::npos);
+  };
+  refused_with([](Problem& p) { p.choices.min_cut = 3; }, "cuts below 3");
+  refused_with([](Problem& p) { p.server.codecs.back().made_for_cut = 1; }, "different cuts");
+  refused_with([](Problem& p) { p.choices.codecs_down = p.choices.codecs_up; }, "codecs_down");
+  refused_with([](Problem& p) { p.device.codecs.back().made_for_cut = 99; }, "made_for_cut");
+}
+
 TEST_CASE("limits that contradict or make no sense are errors", "[planner][problem]") {
   refused([](Problem& p) { p.constraints = {{Metric::kToken, 1}, {Metric::kToken, 2}}; }, "twice");
   refused([](Problem& p) { p.constraints = {{Metric::kToken, -1}}; }, "below 0");
@@ -122,7 +157,7 @@ TEST_CASE("limits that cannot be met together are explained, not answered", "[pl
 }
 
 TEST_CASE("placements come once, in the documented order", "[planner][problem]") {
-  const std::vector<Placement> list = placements(plain());
+  const std::vector<Placement> list = placements(value_of(plain().completed()));
   REQUIRE(list.size() == 1 + 7 + 21);
   CHECK(list[0] == Placement{.cut = Placement::kLocal});
   CHECK(list[1] == Placement{.cut = 0});

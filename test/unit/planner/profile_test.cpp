@@ -27,6 +27,7 @@ TEST_CASE("profiles read back bit for bit", "[planner][profile]") {
         {.architecture = "llama", .layer_count = 3, .hidden_size = 8, .vocab_size = 9}, {"f16"});
     machine.spread = 1.0 / 3 * i;
     if (i % 2 == 0) machine.watts.reset();
+    if (i % 3 == 0) machine.codecs.front().made_for_cut = i % 4;
     CHECK(value_of(parse_machine(to_json(machine), "m")) == machine);
     const LinkProfile link = random.link();
     CHECK(value_of(parse_link(to_json(link), "l")) == link);
@@ -107,6 +108,8 @@ TEST_CASE("numbers outside their ranges are refused by name", "[planner][profile
   refused([](json& d) { d["kv"][0]["bytes_per_token_and_layer"] = 0; }, "bytes_per_token");
   refused([](json& d) { d["codecs"][0]["sizes"] = json::array(); }, "sizes");
   refused([](json& d) { d["codecs"][0]["sizes"][0]["cut"] = 9; }, "cut");
+  refused([](json& d) { d["codecs"][0]["made_for_cut"] = -1; }, "made_for_cut");
+  refused([](json& d) { d["codecs"][0]["made_for_cut"] = 99; }, "made_for_cut");
   refused([](json& d) { d["codecs"][0]["sizes"][1]["cut"] = 0; }, "cut");
   refused([](json& d) { d["codecs"][0]["spec"] = std::string(2000, 'x'); }, "spec");
   refused([](json& d) { d["free_bytes"] = 0; }, "free_bytes");
