@@ -11,7 +11,7 @@
 namespace isthmus::scheduler {
 namespace {
 
-/// How many of `rows` rows behind `position` others have room, at least one.
+/// How many of `rows` rows behind `position` others have room.
 int32_t rows_within(double room, int32_t position, int32_t rows, double per_position) {
   int32_t count = 0;
   while (count < rows) {
@@ -19,7 +19,7 @@ int32_t rows_within(double room, int32_t position, int32_t rows, double per_posi
     if (room < 0) break;
     ++count;
   }
-  return std::max(count, 1);
+  return count;
 }
 
 /// What rows [position, position + count) count.
@@ -60,17 +60,34 @@ void BatchScheduler::cancel(uint64_t lane) {
 }
 
 std::vector<Piece> BatchScheduler::next_batch(bool expected) {
-  std::vector<Step*> brief;
-  std::vector<Step*> prompts;
-  for (auto& [lane, step] : steps_) {
-    (step.rows <= options_.short_rows() ? brief : prompts).push_back(&step);
-  }
+  const std::vector<Step*> brief = steps(Kind::kShort);
+  const std::vector<Step*> prompts = steps(Kind::kPrompt);
   const bool lone = brief.empty() && !expected;
   const int32_t budget = lone ? std::max(options_.token_budget, kLoneRows) : options_.token_budget;
   const int32_t kept = prompts.empty() ? 0 : options_.prompt_rows();
   std::vector<Piece> batch;
   const double left = take(brief, /*whole=*/true, /*per_position=*/0, budget - kept, batch);
   take(prompts, /*whole=*/false, lone ? 0 : per_position_, left + kept, batch);
+  remove_finished(batch);
+  return batch;
+}
+
+std::vector<Piece> BatchScheduler::next_prompts(int32_t rows) {
+  std::vector<Piece> batch;
+  take(steps(Kind::kPrompt), /*whole=*/false, per_position_, rows, batch);
+  remove_finished(batch);
+  return batch;
+}
+
+std::vector<BatchScheduler::Step*> BatchScheduler::steps(Kind kind) {
+  std::vector<Step*> found;
+  for (auto& [lane, step] : steps_) {
+    if (kind_of(step) == kind) found.push_back(&step);
+  }
+  return found;
+}
+
+void BatchScheduler::remove_finished(std::span<const Piece> batch) {
   for (const Piece& piece : batch) {
     if (piece.last) remove(piece.lane);
   }
@@ -79,7 +96,6 @@ std::vector<Piece> BatchScheduler::next_batch(bool expected) {
   std::erase_if(clients_, [&](const auto& entry) {
     return entry.second.steps == 0 && entry.second.served <= floor;
   });
-  return batch;
 }
 
 double BatchScheduler::take(std::span<Step* const> steps, bool whole, double per_position,
@@ -96,14 +112,18 @@ double BatchScheduler::take(std::span<Step* const> steps, bool whole, double per
               [](const Step* a, const Step* b) { return a->order < b->order; });
     line_up(client);
   }
+  bool took = false;
   while (room > 0 && !turns.empty()) {
     const uint64_t client = std::get<2>(turns.extract(turns.begin()).value());
     Step& step = *queues[client].front();
     const int32_t position = step.position + step.done;
     // It waits, and is soon the first to choose because its client is served less than the others.
     if (whole && step.rows > room) break;
-    const int32_t count =
+    int32_t count =
         whole ? step.rows : rows_within(room, position, step.rows - step.done, per_position);
+    if (count == 0 && took) break;
+    count = std::max(count, 1);  // however far a prompt has come, it gets on
+    took = true;
     queues[client].pop_front();
     batch.push_back({step.lane, step.done, count, step.done + count == step.rows});
     step.done += count;
@@ -116,7 +136,16 @@ double BatchScheduler::take(std::span<Step* const> steps, bool whole, double per
 
 bool BatchScheduler::prompt_waits() const {
   return std::any_of(steps_.begin(), steps_.end(),
-                     [&](const auto& entry) { return entry.second.rows > options_.short_rows(); });
+                     [&](const auto& entry) { return kind_of(entry.second) == Kind::kPrompt; });
+}
+
+double BatchScheduler::next_prompt_row() const {
+  double most = 0;
+  for (const auto& [lane, step] : steps_) {
+    if (kind_of(step) == Kind::kPrompt)
+      most = std::max(most, work(step.position + step.done, 1, per_position_));
+  }
+  return most;
 }
 
 void BatchScheduler::remove(uint64_t lane) {

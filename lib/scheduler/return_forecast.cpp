@@ -48,7 +48,7 @@ bool ReturnForecast::expects_any(Clock::TimePoint now) const {
   });
 }
 
-nanoseconds ReturnForecast::worth_waiting(Clock::TimePoint now, const Loss& loss) const {
+ReturnForecast::Wait ReturnForecast::worth_waiting(Clock::TimePoint now, const Loss& loss) const {
   std::vector<Lane> away;
   for (const auto& [id, lane] : lanes_) {
     if (lane.answered && lane.usual) away.push_back(lane);
@@ -60,12 +60,14 @@ nanoseconds ReturnForecast::worth_waiting(Clock::TimePoint now, const Loss& loss
       return *lane.usual > patience || *lane.answered + patience <= now;
     });
     if (hopeless > 0) continue;
-    const auto last = std::max_element(away.begin(), away.end(), [](const Lane& a, const Lane& b) {
-      return *a.answered < *b.answered;
-    });
-    return *last->answered + patience - now;
+    Wait wait;
+    for (const Lane& lane : away) {
+      wait.usual = std::max<nanoseconds>(wait.usual, *lane.answered + *lane.usual - now);
+      wait.longest = std::max<nanoseconds>(wait.longest, *lane.answered + patience - now);
+    }
+    return wait;
   }
-  return nanoseconds(0);
+  return {};
 }
 
 }  // namespace isthmus::scheduler

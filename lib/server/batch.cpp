@@ -35,8 +35,10 @@ Status check_in_time(const Waiting& request, Clock::TimePoint now) {
 }  // namespace
 
 bool SessionHost::run_batch() {
+  const int32_t meanwhile = rows_meanwhile(expected_soon());
   const std::vector<scheduler::Piece> plan =
-      scheduler_.next_batch(forecast_.expects_any(clock_.now()));
+      meanwhile > 0 ? scheduler_.next_prompts(meanwhile)
+                    : scheduler_.next_batch(forecast_.expects_any(clock_.now()));
   std::vector<scheduler::Piece> pieces;
   std::vector<engine::Slice> slices;
   size_t rows = 0;
@@ -60,6 +62,7 @@ bool SessionHost::run_batch() {
   Result<std::vector<Matrix>> outputs = engine_.forward(slices);
   const std::chrono::nanoseconds time = clock_.now() - start;
   note_pass(pieces, rows, time);
+  if (meanwhile == 0) last_pass_ = time;
   for (size_t i = 0; i < pieces.size(); ++i) {
     Session& session = *lanes_.at(pieces[i].lane);
     if (!outputs) {
@@ -74,7 +77,6 @@ bool SessionHost::run_batch() {
 
 void SessionHost::note_pass(std::span<const scheduler::Piece> pieces, size_t rows,
                             std::chrono::nanoseconds time) {
-  last_pass_ = time;
   const bool brief = std::all_of(pieces.begin(), pieces.end(), [&](const auto& piece) {
     return piece.first == 0 && piece.last && piece.count <= options_.batch.short_rows();
   });
@@ -84,6 +86,21 @@ void SessionHost::note_pass(std::span<const scheduler::Piece> pieces, size_t row
 }
 
 std::chrono::nanoseconds SessionHost::worth_waiting() const {
+  const scheduler::ReturnForecast::Wait wait = expected_soon();
+  return rows_meanwhile(wait) > 0 ? std::chrono::nanoseconds(0) : wait.longest;
+}
+
+int32_t SessionHost::rows_meanwhile(const scheduler::ReturnForecast::Wait& wait) const {
+  // Nothing is known of this engine's passes yet.
+  if (!scheduler_.prompt_waits() || pass_times_.expected(1).count() == 0) return 0;
+  // Not all of it: how long they are away is learnt from those that come while nothing is computed.
+  const std::chrono::nanoseconds time = wait.usual * 3 / 4;
+  int32_t rows = 0;
+  while (rows < options_.batch.token_budget && pass_times_.expected(rows + 1) <= time) ++rows;
+  return scheduler_.next_prompt_row() <= rows ? rows : 0;
+}
+
+scheduler::ReturnForecast::Wait SessionHost::expected_soon() const {
   const auto ready = static_cast<int64_t>(scheduler_.waiting());
   const std::chrono::nanoseconds longest = last_pass_ / kPatience;
   return forecast_.worth_waiting(clock_.now(), [&](size_t missing) {

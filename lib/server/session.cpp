@@ -227,7 +227,8 @@ Result<int32_t> Session::choose_token() {
 
 void Session::roll_back() {
   // Never longer than before, so this cannot fail.
-  (void)cache_->truncate(std::min(progress_.length_before, cache_->length()));
+  if (progress_.length_before)
+    (void)cache_->truncate(std::min(*progress_.length_before, cache_->length()));
   progress_ = {};
 }
 

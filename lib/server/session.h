@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,7 +89,7 @@ class Session {
     Matrix rows;
     Matrix output;
     size_t bytes_up = 0;
-    int32_t length_before = 0;
+    std::optional<int32_t> length_before;  // nothing: not begun
     std::chrono::nanoseconds codec{0};
     std::chrono::nanoseconds compute{0};
   };

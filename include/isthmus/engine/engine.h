@@ -93,6 +93,7 @@ struct EngineInfo {
 /// Executes layers of one model. Not thread-safe: one call at a time.
 class Engine {
  public:
+  Engine() = default;
   virtual ~Engine() = default;
 
   [[nodiscard]] virtual const model::ModelConfig& config() const = 0;
@@ -114,6 +115,10 @@ class Engine {
   /// ids outside the vocabulary), kContextFull, kNotFinite when an input row holds NaN or infinity,
   /// kOutOfMemory, kDeviceFailed.
   [[nodiscard]] virtual Result<std::vector<Matrix>> forward(std::span<const Slice> slices) = 0;
+
+ protected:
+  /// One around another: the caches of either are the other's.
+  explicit Engine(std::shared_ptr<const void> identity) : identity_(std::move(identity)) {}
 
  private:
   std::shared_ptr<const void> identity_ = std::make_shared<char>();

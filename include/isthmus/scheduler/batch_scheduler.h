@@ -69,10 +69,16 @@ class BatchScheduler {
   [[nodiscard]] std::vector<Piece> next_batch(bool expected = true);
   static constexpr int32_t kLoneRows = 128;
 
+  /// Pieces of prompts only, worth `rows` rows, each counted as beside decoding sessions, but at
+  /// least one: what to run while those are away. Empty when no prompt waits or `rows` is 0.
+  [[nodiscard]] std::vector<Piece> next_prompts(int32_t rows);
+
   /// Steps that are waiting or half done.
   [[nodiscard]] size_t waiting() const { return steps_.size(); }
   /// Whether one of them is a prompt, which fills what others leave of a pass.
   [[nodiscard]] bool prompt_waits() const;
+  /// What the next row of a waiting prompt counts, at most; 0 without one.
+  [[nodiscard]] double next_prompt_row() const;
 
  private:
   struct Step {
@@ -88,12 +94,19 @@ class BatchScheduler {
     size_t steps = 0;
   };
 
+  enum class Kind { kShort, kPrompt };
+  [[nodiscard]] Kind kind_of(const Step& step) const {
+    return step.rows <= options_.short_rows() ? Kind::kShort : Kind::kPrompt;
+  }
+  [[nodiscard]] std::vector<Step*> steps(Kind kind);
+
   /// Appends steps, or pieces of them when not `whole`, in the order of fairness, until rows worth
   /// `room` are used; a row counts `per_position` more for every position before it. \returns the
   /// room that is left.
   double take(std::span<Step* const> steps, bool whole, double per_position, double room,
               std::vector<Piece>& batch);
   void remove(uint64_t lane);
+  void remove_finished(std::span<const Piece> batch);
   [[nodiscard]] uint64_t least_served() const;
 
   BatchOptions options_;

@@ -5,6 +5,7 @@
 // sessions fall apart into groups that take turns. What that costs is the caller's to say: beside a
 // prompt, which fills every pass, a whole pass for each that missed one; otherwise only what two
 // small passes take longer than a large one, which is little where the time goes with the rows.
+// What is done with the time is the caller's as well: a piece of the prompt may fit into it.
 //
 // Pure: ids and times in, a time out.
 #pragma once
@@ -36,10 +37,15 @@ class ReturnForecast {
 
   /// How much longer sessions wait for a token on average when so many lanes miss the next pass.
   using Loss = std::function<std::chrono::nanoseconds(size_t missing)>;
+  /// From now on; both 0 when nobody is worth it.
+  struct Wait {
+    std::chrono::nanoseconds usual{0};    ///< until all of them are usually back, 0 when overdue
+    std::chrono::nanoseconds longest{0};  ///< until it has taken as long as `loss` says
+    friend bool operator==(const Wait&, const Wait&) = default;
+  };
   /// How long to wait for more at `now`: for the lanes that usually come back before waiting for
-  /// them has taken as long as `loss` says, and until it has. 0: nobody is worth it.
-  [[nodiscard]] std::chrono::nanoseconds worth_waiting(Clock::TimePoint now,
-                                                       const Loss& loss) const;
+  /// them has taken as long as `loss` says.
+  [[nodiscard]] Wait worth_waiting(Clock::TimePoint now, const Loss& loss) const;
 
  private:
   struct Lane {

@@ -57,8 +57,9 @@ class SessionHost {
   /// All that had come by now has been received: what is received next came after.
   void caught_up() { forecast_.caught_up(clock_.now()); }
 
-  /// One pass over the layers for all sessions that have something to compute. \returns whether
-  /// there was anything.
+  /// One pass over the layers for all sessions that have something to compute; or, while others are
+  /// worth waiting for, one with a piece of a prompt that is done before they are here. \returns
+  /// whether there was anything.
   bool run_batch();
 
   /// How long the next pass is worth putting off for requests that are probably on their way.
@@ -87,6 +88,10 @@ class SessionHost {
   /// Numbers a client for scheduler and quotas.
   uint64_t client_id(const std::string& key);
 
+  /// Sessions that decode and are worth waiting for.
+  [[nodiscard]] scheduler::ReturnForecast::Wait expected_soon() const;
+  /// How many rows of prompts are computed before those are here.
+  [[nodiscard]] int32_t rows_meanwhile(const scheduler::ReturnForecast::Wait& wait) const;
   /// Learns from a pass and tells the observer of it.
   void note_pass(std::span<const scheduler::Piece> pieces, size_t rows,
                  std::chrono::nanoseconds time);
@@ -111,7 +116,7 @@ class SessionHost {
   scheduler::BatchScheduler scheduler_;
   scheduler::ReturnForecast forecast_;
   scheduler::PassTimes pass_times_;
-  std::chrono::nanoseconds last_pass_{0};
+  std::chrono::nanoseconds last_pass_{0};  // that was not computed meanwhile
   bool draining_ = false;
   uint64_t next_lane_ = 1;
   uint64_t next_client_ = 1;

@@ -97,6 +97,26 @@ TEST_CASE("the more positions a prompt's row attends to, the more it counts", "[
   CHECK(alone.next_batch(/*expected=*/true) == Batch{{9, 128, 11, kMore}});  // 11 * 2.133
 }
 
+TEST_CASE("prompts alone may be asked for", "[scheduler]") {
+  BatchScheduler scheduler({.token_budget = 16}, /*positions_per_row=*/1000);
+  CHECK(scheduler.next_prompts(5).empty());
+  scheduler.submit(1, 1, 4);
+  CHECK(scheduler.next_prompts(5).empty());
+  scheduler.submit(2, 2, 20);
+  CHECK(scheduler.next_prompts(0).empty());
+  CHECK(scheduler.next_prompts(5) == Batch{{2, 0, 4, kMore}});  // 4 + (0 + ... + 3) / 1,000
+  CHECK(scheduler.next_batch() == Batch{{1, 0, 4, kLast}, {2, 4, 11, kMore}});
+  CHECK(scheduler.next_prompt_row() == Approx(1.015));
+  CHECK(scheduler.next_prompts(40) == Batch{{2, 15, 5, kLast}});
+  CHECK(scheduler.waiting() == 0);
+  CHECK(scheduler.next_prompt_row() == 0);
+  scheduler.submit(3, 3, 20, /*position=*/0);
+  scheduler.submit(4, 4, 20, /*position=*/6000);
+  CHECK(scheduler.next_prompt_row() == 7);
+  CHECK(scheduler.next_prompts(6) == Batch{{3, 0, 5, kMore}});  // no room for a row that counts 7
+  CHECK(scheduler.next_prompts(6) == Batch{{4, 0, 1, kMore}});  // its turn, and it gets on
+}
+
 TEST_CASE("a scheduler knows of its prompts", "[scheduler]") {
   BatchScheduler scheduler({.token_budget = 16});
   scheduler.submit(1, 1, 4);

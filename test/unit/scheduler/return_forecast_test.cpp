@@ -35,12 +35,23 @@ TEST_CASE("who is usually back soon is waited for, as long as it is worth",
   ReturnForecast forecast = accustomed(microseconds(500));
   const auto now = kStart + std::chrono::minutes(1);
   const auto loss = always(microseconds(2000));
-  CHECK(forecast.worth_waiting(now, loss) == kNo);  // it is here
+  CHECK(forecast.worth_waiting(now, loss).longest == kNo);  // it is here
   forecast.answered(1, now);
-  CHECK(forecast.worth_waiting(now, loss) == microseconds(2000));
-  CHECK(forecast.worth_waiting(now + microseconds(600), loss) == microseconds(1400));
-  CHECK(forecast.worth_waiting(now + microseconds(2000), loss) == kNo);
-  CHECK(forecast.worth_waiting(now + std::chrono::hours(1), loss) == kNo);
+  CHECK(forecast.worth_waiting(now, loss).longest == microseconds(2000));
+  CHECK(forecast.worth_waiting(now + microseconds(600), loss).longest == microseconds(1400));
+  CHECK(forecast.worth_waiting(now + microseconds(2000), loss).longest == kNo);
+  CHECK(forecast.worth_waiting(now + std::chrono::hours(1), loss).longest == kNo);
+}
+
+TEST_CASE("when all are usually back is said beside how long to wait", "[scheduler][forecast]") {
+  ReturnForecast forecast = accustomed(microseconds(500));
+  const auto now = kStart + std::chrono::minutes(1);
+  const auto loss = always(microseconds(2000));
+  CHECK(forecast.worth_waiting(now, loss) == ReturnForecast::Wait{});
+  forecast.answered(1, now);
+  CHECK(forecast.worth_waiting(now, loss).usual == microseconds(500));
+  CHECK(forecast.worth_waiting(now + microseconds(400), loss).usual == microseconds(100));
+  CHECK(forecast.worth_waiting(now + microseconds(600), loss).usual == kNo);  // overdue
 }
 
 TEST_CASE("who decodes is expected for a while, who is gone is not", "[scheduler][forecast]") {
@@ -66,12 +77,12 @@ TEST_CASE("who takes longer than missing a pass costs is not waited for", "[sche
   const auto now = kStart + std::chrono::minutes(1);
   ReturnForecast slow = accustomed(microseconds(1500));
   slow.answered(1, now);
-  CHECK(slow.worth_waiting(now, always(microseconds(1400))) == kNo);
-  CHECK(slow.worth_waiting(now, always(microseconds(1600))) == microseconds(1600));
-  CHECK(slow.worth_waiting(now, always(kNo)) == kNo);
+  CHECK(slow.worth_waiting(now, always(microseconds(1400))).longest == kNo);
+  CHECK(slow.worth_waiting(now, always(microseconds(1600))).longest == microseconds(1600));
+  CHECK(slow.worth_waiting(now, always(kNo)).longest == kNo);
   ReturnForecast stranger;
   stranger.answered(2, now);  // nothing is known of it
-  CHECK(stranger.worth_waiting(now, always(kPass)) == kNo);
+  CHECK(stranger.worth_waiting(now, always(kPass)).longest == kNo);
 }
 
 TEST_CASE("only those that can be waited for count", "[scheduler][forecast]") {
@@ -104,7 +115,7 @@ TEST_CASE("only those that can be waited for count", "[scheduler][forecast]") {
     }
     for (const uint64_t lane : row.away) forecast.answered(lane, now);
     for (const uint64_t lane : row.gone) forecast.answered(lane, now - std::chrono::hours(1));
-    CHECK(forecast.worth_waiting(now, [&](size_t missing) { return row.each * missing; }) ==
+    CHECK(forecast.worth_waiting(now, [&](size_t missing) { return row.each * missing; }).longest ==
           row.wait);
   }
 }
@@ -132,8 +143,8 @@ TEST_CASE("the time that nobody looked is not taken for the lane's own", "[sched
     forecast.arrived(1, now + row.found);
     now += std::chrono::minutes(1);
     forecast.answered(1, now);
-    CHECK(forecast.worth_waiting(now, always(row.learnt + microseconds(1))) > kNo);
-    CHECK(forecast.worth_waiting(now, always(row.learnt - microseconds(1))) == kNo);
+    CHECK(forecast.worth_waiting(now, always(row.learnt + microseconds(1))).longest > kNo);
+    CHECK(forecast.worth_waiting(now, always(row.learnt - microseconds(1))).longest == kNo);
   }
 }
 
@@ -146,7 +157,7 @@ TEST_CASE("a decoder beside a prompt gets into every pass however it began",
   int missed_lately = 0;
   Clock::TimePoint returns = now;
   for (int pass = 0; pass < 60; ++pass) {
-    const auto wait = forecast.worth_waiting(now, always(kPass / 4));
+    const auto wait = forecast.worth_waiting(now, always(kPass / 4)).longest;
     const bool comes = returns <= now + wait;
     if (comes) {
       now = std::max(now, returns);
@@ -175,9 +186,9 @@ TEST_CASE("habits are learnt anew, and forgotten with the lane", "[scheduler][fo
     forecast.arrived(1, now + microseconds(100));
   }
   forecast.answered(1, now);
-  CHECK(forecast.worth_waiting(now, always(kPass)) > kNo);
+  CHECK(forecast.worth_waiting(now, always(kPass)).longest > kNo);
   forecast.forget(1);
-  CHECK(forecast.worth_waiting(now, always(kPass)) == kNo);
+  CHECK(forecast.worth_waiting(now, always(kPass)).longest == kNo);
 }
 
 }  // namespace

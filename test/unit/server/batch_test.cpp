@@ -129,6 +129,33 @@ TEST_CASE("a pass carries the tokens of all who decode and a piece of a prompt",
   CHECK_FALSE(f.host.run_batch());
 }
 
+TEST_CASE("while those who decode are away a piece of a prompt is computed", "[server][batch]") {
+  using std::chrono::milliseconds;
+  Fixture f(roomy());
+  const auto rows_of_a_pass = [&] {
+    const Clock::TimePoint start = f.clock.now();
+    f.engine().per_row = milliseconds(10);
+    CHECK(f.host.run_batch());
+    f.engine().per_row = milliseconds(0);
+    return (f.clock.now() - start) / milliseconds(10);
+  };
+  const uint64_t decodes = f.open();
+  wire::Open open = f.open_message();
+  open.max_tokens = 64;
+  const uint64_t prompt = f.expect<wire::Opened>(f.ask(open)).session;
+  for (uint32_t position = 0; position < 3; ++position) {
+    f.clock.advance(milliseconds(30));  // it is always away as long
+    f.host.caught_up();
+    f.tell(step(decodes, position + 1, position, 1), f.payload(position, 1));
+    if (position == 2) f.tell(step(prompt, 1, 0, 32), f.payload(0, 32));
+    CHECK(rows_of_a_pass() == (position == 2 ? 15 : 1));  // the budget, later rows counting more
+    CHECK(f.host.take_answers().size() == 1);
+  }
+  CHECK(f.host.worth_waiting() == milliseconds(0));
+  CHECK(rows_of_a_pass() == 1);  // three quarters of 30 ms are worth 2, and here one counts 1.1
+  CHECK(f.host.worth_waiting() > milliseconds(10));  // of 20 ms they are worth 1
+}
+
 TEST_CASE("steps in flight are carried out in order and answered one by one", "[server][flight]") {
   Fixture f(roomy());
   const uint64_t one_by_one = f.open();
@@ -229,6 +256,18 @@ TEST_CASE("a step that is not begun in time fails, and has not happened", "[serv
         ErrorCode::kOutOfOrder);
   CHECK(f.host.admission().waiting_rows() == 0);
   CHECK(f.expect<wire::StepResult>(f.ask(first, f.payload(0, 2))).length == 2);
+}
+
+TEST_CASE("a step that is not begun in time leaves what came before it", "[server][deadline]") {
+  Fixture f(roomy());
+  const uint64_t session = f.open();
+  CHECK(f.expect<wire::StepResult>(f.ask(step(session, 1, 0, 2), f.payload(0, 2))).length == 2);
+  wire::Step late = step(session, 2, 2, 1);
+  late.timeout_ms = 50;
+  f.tell(late, f.payload(2, 1));
+  f.clock.advance(std::chrono::milliseconds(51));
+  CHECK(failure_in(f.run().at(0).message) == ErrorCode::kTimeout);
+  CHECK(f.expect<wire::StepResult>(f.ask(late, f.payload(2, 1))).length == 3);
 }
 
 TEST_CASE("a deadline counts from when a step is next, and anew when it is repeated",

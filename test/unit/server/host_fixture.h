@@ -7,10 +7,12 @@
 #include <isthmus/server/session_host.h>
 #include <isthmus/wire/messages.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/catch.h"
@@ -34,17 +36,45 @@ inline ServerOptions small_limits() {
   return options;
 }
 
+/// An engine whose passes take as long as it is told, by a clock that stands still otherwise.
+class TimedEngine final : public engine::Engine {
+ public:
+  TimedEngine(std::unique_ptr<Engine> engine, test::FakeClock& clock)
+      : Engine(engine->identity()), engine_(std::move(engine)), clock_(clock) {}
+
+  [[nodiscard]] const model::ModelConfig& config() const override { return engine_->config(); }
+  [[nodiscard]] const model::Part& part() const override { return engine_->part(); }
+  [[nodiscard]] engine::EngineInfo info() const override { return engine_->info(); }
+  [[nodiscard]] bool batch_invariant() const override { return engine_->batch_invariant(); }
+  Result<std::unique_ptr<engine::KvCache>> make_cache(engine::LayerWindow layers,
+                                                      int32_t capacity) override {
+    return engine_->make_cache(layers, capacity);
+  }
+  Result<std::vector<Matrix>> forward(std::span<const engine::Slice> slices) override {
+    for (const engine::Slice& slice : slices)
+      clock_.advance(per_row * std::max(slice.tokens.size(), slice.hidden.rows()));
+    return engine_->forward(slices);
+  }
+
+  std::chrono::nanoseconds per_row{0};
+
+ private:
+  std::unique_ptr<Engine> engine_;
+  test::FakeClock& clock_;
+};
+
 /// A host over a tiny model, and the client's side of the conversation.
 class Fixture {
  public:
   explicit Fixture(ServerOptions options = small_limits())
       : model_(std::make_shared<test::TinyModel>(test::tiny_configs().front().config)),
-        engine_(value_of(engine::load_cpu_engine(model_, test::whole_model(config()), pool_))),
+        engine_(value_of(engine::load_cpu_engine(model_, test::whole_model(config()), pool_)),
+                clock),
         fingerprint_(value_of(model::fingerprint(*model_, pool_))),
-        host(*engine_, fingerprint_, options, clock, recorder_) {}
+        host(engine_, fingerprint_, options, clock, recorder_) {}
 
   [[nodiscard]] const model::ModelConfig& config() const { return model_->config(); }
-  [[nodiscard]] engine::Engine& engine() { return *engine_; }
+  [[nodiscard]] TimedEngine& engine() { return engine_; }
 
   /// A new session's, each time.
   [[nodiscard]] wire::Open open_message() {
@@ -110,9 +140,9 @@ class Fixture {
   /// them.
   Matrix boundary(size_t first, size_t count) {
     const std::vector<int32_t> tokens = test::tiny_tokens(first + count, config().vocab_size);
-    const auto cache = value_of(engine_->make_cache({0, kCut}, 64));
+    const auto cache = value_of(engine_.make_cache({0, kCut}, 64));
     const engine::Slice slice{.cache = cache.get(), .tokens = tokens};
-    const Matrix rows = std::move(value_of(engine_->forward({&slice, 1})).front());
+    const Matrix rows = std::move(value_of(engine_.forward({&slice, 1})).front());
     Matrix part(count, rows.cols());
     std::memcpy(part.data(), rows.row(first).data(), count * rows.cols() * sizeof(float));
     return part;
@@ -137,7 +167,7 @@ class Fixture {
   Recorder recorder_{events};
   ThreadPool pool_{1};
   std::shared_ptr<test::TinyModel> model_;
-  std::unique_ptr<engine::Engine> engine_;
+  TimedEngine engine_;
   model::Fingerprint fingerprint_;
   uint64_t request_id_ = 0;
   uint64_t next_session_ = 100;
