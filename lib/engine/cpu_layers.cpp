@@ -250,10 +250,17 @@ void CpuLayers::attend(int32_t layer) {
   shared.scale = config_.attention_scale;
   shared.softcap = config_.attention_softcap;
 
-  const auto attend_run = [&](const Run& run, size_t kv_head, std::vector<float>& scores) {
+  const size_t items = runs_.size() * kv_heads;
+  const auto tables = [&](size_t item) {
+    return active_[runs_[item / kv_heads].first].row->cache->head(layer, item % kv_heads);
+  };
+  const auto attend_run = [&](size_t item, size_t next, std::vector<float>& scores) {
+    const Run& run = runs_[item / kv_heads];
+    const size_t kv_head = item % kv_heads;
     const Row& row = *active_[run.first].row;
     kernels::Attention attention = shared;
-    attention.kv = row.cache->head(layer, kv_head);
+    attention.kv = tables(item);
+    if (next < items) attention.next = tables(next);
     const size_t first_head = kv_head * shared.heads * head_size_;
     attention.queries = qkv_.data() + run.first * shared.query_stride + first_head;
     attention.out = mixed_.data() + run.first * q_size_ + first_head;
@@ -271,11 +278,10 @@ void CpuLayers::attend(int32_t layer) {
   for (auto& scores : scores_) scores.resize(kernels::kAttentionTile * (furthest + 31));
   // Threads take turns, because later rows of a prompt see more positions.
   const size_t threads = scores_.size();
-  const size_t items = runs_.size() * kv_heads;
   pool_.parallel_for(threads, 1, [&](size_t begin, size_t end) {
     for (size_t thread = begin; thread < end; ++thread) {
       for (size_t i = thread; i < items; i += threads) {
-        attend_run(runs_[i / kv_heads], i % kv_heads, scores_[thread]);
+        attend_run(i, i + threads, scores_[thread]);
       }
     }
   });

@@ -57,15 +57,48 @@ inline QueryTile<Count> make_tile(const Attention& a, size_t first) {
   return tile;
 }
 
+/// What a tile reads, in this order: its keys, its values, and the same of the head that comes
+/// next. Much of it may be less than what is fetched ahead, so that goes on from one to the other.
+template <typename T>
+class ReadingOrder {
+ public:
+  ReadingOrder(const Attention& a, size_t begin, size_t end) {
+    const size_t width = (a.head_size + kLanes - 1) / kLanes * kLanes;
+    const size_t blocks = (end - begin + kLanes - 1) / kLanes;
+    bytes_[0] = blocks * kLanes * a.head_size * sizeof(T);
+    bytes_[1] = (end - begin) * width * sizeof(T);
+    const KvHead& next = a.next.keys != nullptr ? a.next : a.kv;
+    from_[0] = static_cast<const char*>(a.kv.keys) + begin * a.head_size * sizeof(T);
+    from_[1] = static_cast<const char*>(a.kv.values) + begin * width * sizeof(T);
+    from_[2] = static_cast<const char*>(next.keys) + begin * a.head_size * sizeof(T);
+    from_[3] = static_cast<const char*>(next.values) + begin * width * sizeof(T);
+  }
+
+  /// What is read kAhead bytes after byte `at` of the keys, or of the values.
+  [[nodiscard]] const char* after_key(size_t at) const { return place(at + kAhead, 0); }
+  [[nodiscard]] const char* after_value(size_t at) const { return place(at + kAhead, 1); }
+
+ private:
+  [[nodiscard]] const char* place(size_t at, size_t table) const {
+    while (table < 3 && at >= bytes_[table % 2]) at -= bytes_[table++ % 2];
+    return from_[table] + at;
+  }
+
+  size_t bytes_[2];  // of keys, of values
+  const char* from_[4];
+};
+
 /// Scores of 16 * Blocks positions from `position` up: one sum per position, coordinate by
 /// coordinate. What lies behind a query's own positions is rubbish that nobody reads.
 template <size_t Blocks, typename T, size_t Count>
-inline void score_blocks(const Attention& a, const QueryTile<Count>& tile, size_t position) {
+inline void score_blocks(const Attention& a, const QueryTile<Count>& tile,
+                         const ReadingOrder<T>& order, size_t position) {
   Lanes sums[Count][Blocks] = {};
   const T* keys = static_cast<const T*>(a.kv.keys) + position * a.head_size;
+  const char* ahead = order.after_key((position - tile.begin) * a.head_size * sizeof(T));
   for (size_t i = 0; i < a.head_size; ++i) {
     Lanes key[Blocks];
-    __builtin_prefetch(keys + i * Blocks * kLanes + kAhead / sizeof(T));
+    __builtin_prefetch(ahead + i * Blocks * kLanes * sizeof(T));
     ISTHMUS_UNROLL
     for (size_t b = 0; b < Blocks; ++b) {
       key[b] = load_stored(keys + (b * a.head_size + i) * kLanes);
@@ -131,14 +164,15 @@ inline float weigh(const Attention& a, const QueryTile<Count>& tile, size_t q) {
 /// order.
 template <size_t Groups, typename T, size_t Count>
 inline void mix_groups(const Attention& a, const QueryTile<Count>& tile,
-                       const float (&totals)[Count], size_t first) {
+                       const ReadingOrder<T>& order, const float (&totals)[Count], size_t first) {
   const size_t stride = (a.head_size + kLanes - 1) / kLanes * kLanes;
   const T* values = static_cast<const T*>(a.kv.values) + tile.begin * stride + first;
   Lanes sums[Count][Groups] = {};
   for (size_t p = 0; p < tile.end - tile.begin; ++p, values += stride) {
     Lanes value[Groups];
+    const char* ahead = order.after_value((p * stride + first) * sizeof(T));
     for (size_t line = 0; line < Groups * kLanes * sizeof(T); line += 64) {
-      __builtin_prefetch(values + (line + kAhead) / sizeof(T));
+      __builtin_prefetch(ahead + line);
     }
     ISTHMUS_UNROLL
     for (size_t g = 0; g < Groups; ++g) value[g] = load_stored(values + g * kLanes);
@@ -165,20 +199,21 @@ inline void mix_groups(const Attention& a, const QueryTile<Count>& tile,
 template <typename T, size_t Count>
 inline void attend_tile(const Attention& a, size_t first) {
   const QueryTile<Count> tile = make_tile<Count>(a, first);
+  const ReadingOrder<T> order(a, tile.begin, tile.end);
   constexpr size_t kBlocks = ISTHMUS_SCORE_BLOCKS;
   size_t p = tile.begin;
   for (; p + (kBlocks - 1) * kLanes < tile.end; p += kBlocks * kLanes) {
-    score_blocks<kBlocks, T>(a, tile, p);
+    score_blocks<kBlocks, T>(a, tile, order, p);
   }
-  for (; p < tile.end; p += kLanes) score_blocks<1, T>(a, tile, p);
+  for (; p < tile.end; p += kLanes) score_blocks<1, T>(a, tile, order, p);
   float totals[Count];
   for (size_t q = 0; q < Count; ++q) totals[q] = weigh(a, tile, q);
   constexpr size_t kGroups = ISTHMUS_MIX_GROUPS;
   size_t i = 0;
   for (; i + (kGroups - 1) * kLanes < a.head_size; i += kGroups * kLanes) {
-    mix_groups<kGroups, T>(a, tile, totals, i);
+    mix_groups<kGroups, T>(a, tile, order, totals, i);
   }
-  for (; i < a.head_size; i += kLanes) mix_groups<1, T>(a, tile, totals, i);
+  for (; i < a.head_size; i += kLanes) mix_groups<1, T>(a, tile, order, totals, i);
 }
 
 template <typename T>

@@ -87,6 +87,7 @@ struct KvHead {
 struct Attention {
   KvFormat format = KvFormat::kF32;
   KvHead kv;
+  KvHead next;  ///< looked at after this one, and as long: fetched ahead; may be empty
   size_t head_size = 0;
   const float* queries = nullptr;  ///< [rows, heads, head_size], rows `query_stride` apart
   float* out = nullptr;            ///< [rows, heads, head_size], rows `out_stride` apart
