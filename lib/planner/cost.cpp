@@ -15,9 +15,10 @@ constexpr double kUnmeasured = std::numeric_limits<double>::infinity();
 constexpr double kBitsPerByte = 8;
 constexpr size_t kMostInFlight = 64;  // checked by Problem::completed
 
-// Layers [first, end) of a machine, with or without the head.
+// Layers [first, end) of a machine, with or without the head, that waits `idle` seconds between
+// decoded tokens.
 SegmentPart segment_part(const Problem& problem, const MachineProfile& machine, int32_t bits,
-                         int32_t kv_bits, int32_t first, int32_t end, bool head) {
+                         int32_t kv_bits, int32_t first, int32_t end, bool head, double idle) {
   const WeightCost& weights = *machine.find_weights(bits);
   const KvCost& kv = *machine.find_kv(kv_bits);
   const auto begin = weights.layer_bytes.begin();
@@ -31,7 +32,7 @@ SegmentPart segment_part(const Problem& problem, const MachineProfile& machine, 
   const Chunks chunks = chunks_of(problem.workload);
   const double middle = problem.workload.prompt_tokens + 0.5 * problem.workload.reply_tokens;
   const double head_seconds = head ? weights.head_seconds : 0;
-  return {.seconds = {.token = seconds(1, middle) + head_seconds,
+  return {.seconds = {.token = machine.after_idle(idle) * (seconds(1, middle) + head_seconds),
                       .full = seconds(chunks.full_tokens, chunks.full_position),
                       .last = seconds(chunks.last_tokens, chunks.last_position) + head_seconds},
           .bytes = bytes + (head ? static_cast<double>(weights.head_bytes) : 0),
@@ -123,7 +124,8 @@ SegmentPart front_part(const Problem& problem, const Placement& placement, uint3
                        uint32_t kv) {
   if (placement.is_local()) return {};
   return segment_part(problem, problem.device, problem.choices.front_bits[front],
-                      problem.choices.kv_bits[kv], 0, placement.cut, /*head=*/false);
+                      problem.choices.kv_bits[kv], 0, placement.cut, /*head=*/false,
+                      problem.link.rtt_seconds);
 }
 
 SegmentPart back_part(const Problem& problem, const Placement& placement, uint32_t back,
@@ -131,7 +133,8 @@ SegmentPart back_part(const Problem& problem, const Placement& placement, uint32
   if (placement.is_local()) return {};
   const int32_t end = placement.has_tail() ? placement.tail : problem.server.model.layer_count;
   return segment_part(problem, problem.server, problem.choices.back_bits[back],
-                      problem.choices.kv_bits[kv], placement.cut, end, !placement.has_tail());
+                      problem.choices.kv_bits[kv], placement.cut, end, !placement.has_tail(),
+                      problem.link.rtt_seconds);
 }
 
 SegmentPart tail_part(const Problem& problem, const Placement& placement, uint32_t front,
@@ -140,7 +143,7 @@ SegmentPart tail_part(const Problem& problem, const Placement& placement, uint32
   const int32_t first = placement.is_local() ? 0 : placement.tail;
   return segment_part(problem, problem.device, problem.choices.front_bits[front],
                       problem.choices.kv_bits[kv], first, problem.device.model.layer_count,
-                      /*head=*/true);
+                      /*head=*/true, placement.is_local() ? 0 : problem.link.rtt_seconds);
 }
 
 double weight_loss(const Problem& problem, const Placement& placement, uint32_t front,

@@ -129,6 +129,18 @@ double CodecCost::bytes(int32_t cut, double rows) const {
   return below.bytes.at(rows) + share * (above->bytes.at(rows) - below.bytes.at(rows));
 }
 
+double MachineProfile::after_idle(double seconds) const {
+  const auto above = std::find_if(idle.begin(), idle.end(), [&](const IdleEffect& effect) {
+    return effect.seconds >= seconds;
+  });
+  if (idle.empty()) return 1;
+  if (above == idle.begin()) return idle.front().factor;
+  if (above == idle.end()) return idle.back().factor;
+  const IdleEffect& below = *(above - 1);
+  const double share = (seconds - below.seconds) / (above->seconds - below.seconds);
+  return below.factor + share * (above->factor - below.factor);
+}
+
 const WeightCost* MachineProfile::find_weights(int32_t bits) const {
   return find(weights, [&](const WeightCost& cost) { return cost.bits == bits; });
 }
@@ -167,6 +179,13 @@ Status MachineProfile::validate() const {
   ISTHMUS_TRY(check("free_bytes", free_bytes, 1, kMostBytes));
   ISTHMUS_TRY(check("read_bytes_per_second", read_bytes_per_second, 0, kMostBytes));
   ISTHMUS_TRY(check("spread", spread, 0, 1e6));
+  double before = -1;
+  for (const IdleEffect& effect : idle) {
+    ISTHMUS_TRY(check("idle.seconds", effect.seconds, 0, kLongest));
+    if (!(effect.seconds > before)) return corrupt("idle.seconds does not increase");
+    ISTHMUS_TRY(check("idle.factor", effect.factor, 0.01, 100));
+    before = effect.seconds;
+  }
   if (!watts) return {};
   ISTHMUS_TRY(check("watts.computing", watts->computing, 0, 1e6));
   return check("watts.waiting", watts->waiting, 0, 1e6);
@@ -200,6 +219,7 @@ Result<MachineProfile> derive_profile(const MachineProfile& measured,
   profile.read_bytes_per_second = description.read_bytes_per_second;
   profile.spread = 0;
   profile.watts.reset();
+  profile.idle.clear();
   const auto roofline = [&](double bytes, double bits, double tokens) {
     const double weights = 8 * bytes / bits;
     return std::max(bytes / description.read_bytes_per_second,

@@ -95,6 +95,13 @@ Result<CodecCost> read_codec(const JsonView& view) {
   return cost;
 }
 
+Result<IdleEffect> read_idle(const JsonView& view) {
+  IdleEffect effect;
+  ISTHMUS_ASSIGN(effect.seconds, view.number("seconds", 0, kLargest));
+  ISTHMUS_ASSIGN(effect.factor, view.number("factor", 0, kLargest));
+  return effect;
+}
+
 // Reads every item of a list into `values`.
 template <typename T>
 Status read_list(const JsonView& view, const char* key, Result<T> (*read)(const JsonView&),
@@ -155,6 +162,8 @@ json to_node(const MachineProfile& profile) {
                {"free_bytes", profile.free_bytes},
                {"read_bytes_per_second", profile.read_bytes_per_second},
                {"spread", profile.spread}};
+  for (const IdleEffect& effect : profile.idle)
+    node["idle"].push_back({{"seconds", effect.seconds}, {"factor", effect.factor}});
   if (profile.watts) {
     node["watts"] = {{"computing", profile.watts->computing}, {"waiting", profile.watts->waiting}};
   }
@@ -185,6 +194,7 @@ Result<MachineProfile> read_machine(const JsonView& view) {
   ISTHMUS_ASSIGN(profile.free_bytes, view.number("free_bytes", 1, kLargest));
   ISTHMUS_ASSIGN(profile.read_bytes_per_second, view.number("read_bytes_per_second", 0, kLargest));
   ISTHMUS_ASSIGN(profile.spread, view.number("spread", 0, kLargest));
+  if (view.has("idle")) ISTHMUS_TRY(read_list(view, "idle", read_idle, profile.idle));
   if (view.has("watts")) {
     ISTHMUS_ASSIGN(const JsonView watts, view.object("watts"));
     ISTHMUS_ASSIGN(const double computing, watts.number("computing", 0, kLargest));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <functional>
@@ -39,6 +40,7 @@ using planner::MachineProfile;
 constexpr int32_t kChunk = 128;     // tokens of the largest prompt chunk measured
 constexpr int32_t kFar = 1024;      // positions in front of a token, for the effect of length
 constexpr int32_t kCodecRows = 64;  // of the larger message
+constexpr std::array<double, 4> kIdleMs = {0, 2, 20, 100};
 constexpr size_t kSweepBytes = 64'000'000;  // more than the last cache of a device holds
 constexpr const char* kText =
     "The old lighthouse stood at the end of a long pier, and every evening its keeper climbed the "
@@ -80,6 +82,7 @@ class Measurement {
     for (const int32_t bits : flags_.weight_bits) ISTHMUS_TRY(measure_weights(bits));
     for (const int32_t bits : flags_.kv_bits) ISTHMUS_TRY(measure_kv(bits));
     ISTHMUS_TRY(measure_codecs());
+    ISTHMUS_TRY(measure_idle());
     profile_.spread = spread_sum_ / std::max(1, spread_count_);
     ISTHMUS_TRY(profile_.validate());
     return profile_;
@@ -98,7 +101,7 @@ class Measurement {
   void advance(double share) {
     constexpr double kOfWeights = 4;
     const double all = kOfWeights * static_cast<double>(flags_.weight_bits.size()) +
-                       static_cast<double>(flags_.kv_bits.size() + 1);
+                       static_cast<double>(flags_.kv_bits.size() + 2);
     done_ += share;
     progress_.update(std::min(1.0, done_ / all));
   }
@@ -269,6 +272,32 @@ class Measurement {
     return {};
   }
 
+  // A token right behind another, and after waits, against one as all else is measured.
+  Status measure_idle() {
+    ISTHMUS_ASSIGN(const auto engine, load_whole(flags_.weight_bits.front(), 16));
+    const int32_t all = 2 * flags_.repetitions * static_cast<int32_t>(kIdleMs.size() + 1);
+    ISTHMUS_ASSIGN(const auto cache, engine->make_cache({0, layers_}, all));
+    const auto token = [&] { return step(*engine, *cache, 1); };
+    const std::vector<std::function<Status()>> calls(kIdleMs.size() + 1, token);
+    size_t turn = 0;
+    ISTHMUS_ASSIGN(const std::vector<Timing> timings, time_rounds(flags_.repetitions, calls, [&] {
+                     const size_t which = turn++ % calls.size();
+                     const double pause = which == 0 ? flags_.pause_ms : kIdleMs[which - 1];
+                     advance(1.0 / (flags_.repetitions * static_cast<double>(calls.size())));
+                     if (pause == 0) {
+                       (void)token();  // the next one reports what fails
+                       return;
+                     }
+                     sweep_.read(pool_);
+                     std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(pause));
+                   }));
+    for (size_t i = 0; i < kIdleMs.size(); ++i) {
+      profile_.idle.push_back(
+          {.seconds = 1e-3 * kIdleMs[i], .factor = timings[i + 1].median / timings.front().median});
+    }
+    return {};
+  }
+
   Status measure_codecs() {
     ISTHMUS_ASSIGN(const auto calibrations, load_calibrations(flags_.calibrations));
     ISTHMUS_ASSIGN(const artefact::Artefacts artefacts, load_artefacts(flags_.artefacts));
@@ -277,6 +306,10 @@ class Measurement {
     for (int32_t i = 0; i <= 4; ++i) cuts.insert(i * layers_ / 4);
     for (const auto& artefact : artefacts) {
       ISTHMUS_TRY(artefact->check(file_->config(), artefact->origin().cut));
+      if (artefact->has_soft_prompt() || artefact->adapted_end() > 0) {
+        return fail(ErrorCode::kUnsupported,
+                    "isthmus-plan: what a soft prompt or adapters cost a server is not measured");
+      }
       cuts.insert(artefact->origin().cut);
     }
     for (const int32_t cut : cuts) {

@@ -10,7 +10,8 @@
 //   n' = b - a, and n = n' weighted by size: L * bytes[a, b) / bytes[0, L)
 // The table is measured at several n and t, so it holds the cost of the call itself and what caches
 // do to small segments; `pair` is what one more position in front costs a token and layer. The head
-// runs for one row of a step that wants a reply.
+// runs for one row of a step that wants a reply. Of a decoded token all of it is multiplied by what
+// waiting does to the machine, idle(round trip); on the device alone idle(0).
 //
 // A step (StepCost) passes these places, one after the other:
 //   front   segment(0, k, t, s)             on the device

@@ -80,6 +80,14 @@ struct CodecCost {
   friend bool operator==(const CodecCost&, const CodecCost&) = default;
 };
 
+/// How a decoded token's time changes when the machine has waited before it: caches hold what other
+/// programs do, cores sleep.
+struct IdleEffect {
+  double seconds = 0;  ///< 0: none at all, as in a loop that does nothing else
+  double factor = 1;   ///< on the times of `MachineProfile`
+  friend bool operator==(const IdleEffect&, const IdleEffect&) = default;
+};
+
 /// Power drawn by a machine, for energy.
 struct Watts {
   double computing = 0;
@@ -101,7 +109,10 @@ struct MachineProfile {
   double read_bytes_per_second = 0;  ///< memory bandwidth; 0: not measured
   double spread = 0;  ///< of repeated measurements: middle half over median, mean of all points
   std::optional<Watts> watts;
+  std::vector<IdleEffect> idle;  ///< increasing seconds; empty: not measured, taken for 1
 
+  /// On straight lines between the points, the outer ones beyond them.
+  [[nodiscard]] double after_idle(double seconds) const;
   [[nodiscard]] const WeightCost* find_weights(int32_t bits) const;
   [[nodiscard]] const KvCost* find_kv(int32_t bits) const;
   [[nodiscard]] const CodecCost* find_codec(std::string_view spec) const;

@@ -92,6 +92,18 @@ TEST_CASE("longer conversations cost attention in every layer", "[planner][cost]
   CHECK(predict_at(problem, {.cut = 4}).device == Approx(before + 4 * 30 * 1e-6));
 }
 
+TEST_CASE("a machine that waits for the other is slower at its next token", "[planner][cost]") {
+  Problem problem = plain_problem();
+  const Prediction before = predict_at(problem, {.cut = 4});
+  problem.device.idle = {{0, 0.5}, {problem.link.rtt_seconds, 2}};
+  problem.server.idle = {{0, 3}};
+  const Prediction after = predict_at(problem, {.cut = 4});
+  CHECK(after.device == Approx(2 * before.device));
+  CHECK(after.server == Approx(3 * before.server));
+  CHECK(after.metrics[Metric::kFirstToken] == before.metrics[Metric::kFirstToken]);
+  CHECK(predict_at(problem, {.cut = Placement::kLocal}).metrics[Metric::kToken] == Approx(0.006));
+}
+
 TEST_CASE("one chunk at a time takes the sum of all chunks", "[planner][cost]") {
   // Chunks of 10, 10 and 5.
   const double rows = 25;

@@ -65,6 +65,7 @@ class Instances {
     for (const std::string& spec : specs) profile.codecs.push_back(codec(spec, model.layer_count));
     profile.base_bytes = step(1000, 3);
     profile.free_bytes = 1e12;
+    if (coin()) profile.idle = {{0, 0.5}, {0.02, 1.0}, {0.04, 1.0 * between(1, 2)}};
     profile.watts = planner::Watts{.computing = step(1, 5), .waiting = step(1, 5)};
     return profile;
   }

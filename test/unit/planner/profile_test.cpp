@@ -27,6 +27,7 @@ TEST_CASE("profiles read back bit for bit", "[planner][profile]") {
         {.architecture = "llama", .layer_count = 3, .hidden_size = 8, .vocab_size = 9}, {"f16"});
     machine.spread = 1.0 / 3 * i;
     if (i % 2 == 0) machine.watts.reset();
+    if (i % 5 > 0) machine.idle = {{0, 0.8}, {0.1 * i, 1.0 / 3}};
     if (i % 3 == 0) machine.codecs.front().made_for_cut = i % 4;
     CHECK(value_of(parse_machine(to_json(machine), "m")) == machine);
     const LinkProfile link = random.link();
@@ -42,6 +43,16 @@ TEST_CASE("a table is linear between its points and goes on beyond them", "[plan
   CHECK(table.at(6, 6) == Approx((4 + 24 + 20 + 60) / 4.0));
   CHECK(table.at(10, 21) == Approx(100));
   CHECK(table.at(2, 0) == Approx(2));
+}
+
+TEST_CASE("what waiting does is linear between measurements", "[planner][profile]") {
+  MachineProfile machine;
+  CHECK(machine.after_idle(1) == 1);
+  machine.idle = {{0, 0.8}, {0.5, 1.2}, {1, 1.0}};
+  CHECK(machine.after_idle(0) == 0.8);
+  CHECK(machine.after_idle(0.25) == Approx(1.0));
+  CHECK(machine.after_idle(0.5) == 1.2);
+  CHECK(machine.after_idle(9) == 1.0);
 }
 
 TEST_CASE("sizes of messages are linear between cuts", "[planner][profile]") {
@@ -108,6 +119,13 @@ TEST_CASE("numbers outside their ranges are refused by name", "[planner][profile
   refused([](json& d) { d["kv"][0]["bytes_per_token_and_layer"] = 0; }, "bytes_per_token");
   refused([](json& d) { d["codecs"][0]["sizes"] = json::array(); }, "sizes");
   refused([](json& d) { d["codecs"][0]["sizes"][0]["cut"] = 9; }, "cut");
+  refused([](json& d) { d["idle"] = {{{"seconds", 1}, {"factor", 0}}}; }, "idle.factor");
+  refused([](json& d) { d["idle"] = {{{"seconds", -1}, {"factor", 1}}}; }, "seconds");
+  refused(
+      [](json& d) {
+        d["idle"] = {{{"seconds", 1}, {"factor", 1}}, {{"seconds", 1}, {"factor", 1}}};
+      },
+      "does not increase");
   refused([](json& d) { d["codecs"][0]["made_for_cut"] = -1; }, "made_for_cut");
   refused([](json& d) { d["codecs"][0]["made_for_cut"] = 99; }, "made_for_cut");
   refused([](json& d) { d["codecs"][0]["sizes"][1]["cut"] = 0; }, "cut");
