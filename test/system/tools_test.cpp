@@ -272,6 +272,13 @@ TEST_CASE("without encryption both sides must be told so", "[system][tools]") {
   CHECK(chat(server, {"--prompt", "hi", "--max-tokens", "2", "--insecure"}).exit_code == 0);
 }
 
+TEST_CASE("a budget without a mechanism is no budget", "[system][tools]") {
+  test::ServerProcess server;
+  check_failure(chat(server, {"--prompt", "hi", "--codec", "f16", "--budget", "3"}), "mechanism");
+  check_failure(test::run({kChat, "--model", kModel, "--local", "--prompt", "hi", "--budget", "3"}),
+                "--server");
+}
+
 TEST_CASE("device and server run from slices of the model", "[system][tools]") {
   const test::TempFolder folder;
   const std::string front = (folder.path() / "front.gguf").string();

@@ -158,9 +158,6 @@ void check(const ChatFlags& flags) {
     const auto address = transport::ServerAddress::parse(server);
     if (!address) throw CLI::ValidationError(address.error().message);
   }
-  const bool noised = codec::CodecSpec::parse(flags.codec)->mechanism() != nullptr;
-  if (!noised && flags.artefacts.empty() && (flags.budget || flags.period_budget))
-    throw CLI::ValidationError("a budget needs a mechanism in --codec");
 }
 
 Result<std::optional<planner::PlanFile>> read_plan(const ChatFlags& flags) {
@@ -203,7 +200,11 @@ Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
   edge::SessionOptions options{.max_tokens = flags.context};
   ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
   if (plan) ISTHMUS_TRY(edge::apply_plan(*plan, options));
-  if (flags.servers.empty()) return options;
+  const bool has_budget = flags.budget || flags.period_budget;
+  if (flags.servers.empty()) {
+    if (has_budget) return fail(ErrorCode::kInvalidArgument, "chat: a budget needs a --server");
+    return options;
+  }
   options.server = flags.servers.front();
   options.fallback_servers.assign(flags.servers.begin() + 1, flags.servers.end());
   options.allow_plaintext = flags.insecure;
@@ -224,7 +225,13 @@ Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
       flags.home.empty() ? transport::KeyPaths::standard() : transport::KeyPaths::in(flags.home);
   // Also without encryption: it makes the folder that the ledger is kept in.
   ISTHMUS_ASSIGN(options.keys, transport::load_or_create_keys(paths.client_key));
-  if (options.codec.mechanism() != nullptr) {
+  if (options.codec.mechanism() == nullptr) {
+    if (has_budget) {
+      return fail(
+          ErrorCode::kInvalidArgument,
+          "chat: a budget needs a codec with a mechanism, not " + options.codec.to_string());
+    }
+  } else {
     ISTHMUS_ASSIGN(options.ledger, privacy::Ledger::open(ledger_options(flags, paths)));
   }
   return options;
