@@ -78,9 +78,10 @@ class Sequences {
   Sequences(engine::Engine& back, const Matrix& rows, engine::LayerWindow window)
       : back_(back), rows_(rows), window_(window) {}
 
-  /// One that holds `length` positions and gets `count` rows in every pass.
+  /// One that holds `length` positions, has room for more as a session has, and gets `count` rows
+  /// in every pass.
   Status add(size_t length, size_t count, engine::Rows wanted) {
-    ISTHMUS_ASSIGN(auto cache, back_.make_cache(window_, static_cast<int32_t>(length + count)));
+    ISTHMUS_ASSIGN(auto cache, back_.make_cache(window_, static_cast<int32_t>(kRecorded)));
     const engine::Slice fill{.cache = cache.get(),
                              .hidden = rows_.view().middle_rows(0, length),
                              .rows = engine::Rows::kNone};
@@ -128,7 +129,7 @@ Result<double> pass_time(engine::Engine& back, const Matrix& recorded, engine::L
 
 Status compare_passes(engine::Engine& back, const Matrix& recorded, engine::LayerWindow window) {
   constexpr size_t kSessions = 8;
-  for (const size_t behind : {64, 1024, 2048}) {
+  for (const size_t behind : {64, 256, 1024, 2048}) {
     ISTHMUS_ASSIGN(const double decoding,
                    pass_time(back, recorded, window, kSessions, 1, behind, engine::Rows::kLast));
     std::printf("behind %4zu: %zu decoding sessions %5.1f ms; a prompt's", behind, kSessions,
