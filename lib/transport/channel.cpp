@@ -246,9 +246,9 @@ Result<std::optional<Message>> Channel::receive(milliseconds timeout) {
       impl_->note_events();
       if (auto frames = take_message(link.socket, impl_->options.max_frame_bytes)) {
         impl_->bytes_received += frames->bytes;
-        if (frames->message) return std::move(frames->message);
-        return fail(ErrorCode::kCorrupt,
-                    "transport: a message of more than two frames from " + impl_->name);
+        if (frames->message) return std::move(*frames->message);
+        const Error& error = frames->message.error();
+        return fail(error.code, error.message + " from " + impl_->name);
       }
       if (impl_->failure) return impl_->give_up_link();
       if (deadline.passed()) return std::nullopt;

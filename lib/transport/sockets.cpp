@@ -1,7 +1,9 @@
 #include "sockets.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <new>
 
 namespace isthmus::transport {
 namespace {
@@ -18,6 +20,21 @@ constexpr const char* kUserId = "User-Id";  // a property of what an authenticat
 std::vector<std::byte> bytes_of(const zmq::message_t& frame) {
   const auto* data = frame.data<std::byte>();
   return {data, data + frame.size()};
+}
+
+/// Takes the frame at `index` of a message into it.
+Status take_in(const zmq::message_t& frame, size_t index, size_t max_frame_bytes,
+               Message& message) {
+  if (index >= 2 || frame.size() > frame_limit(max_frame_bytes)) {
+    return fail(ErrorCode::kCorrupt, "transport: a message of more than two frames, or a long one");
+  }
+  try {
+    (index == 0 ? message.envelope : message.payload) = bytes_of(frame);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory,
+                "transport: no memory for a message's " + std::to_string(frame.size()) + " bytes");
+  }
+  return {};
 }
 
 /// Repeats a call that a signal interrupted.
@@ -73,20 +90,25 @@ bool take_frame(zmq::socket_t& socket, zmq::message_t& frame) {
   return uninterrupted([&] { return socket.recv(frame, zmq::recv_flags::dontwait).has_value(); });
 }
 
-bool put_frame(zmq::socket_t& socket, zmq::message_t frame, bool more) {
-  const auto flags =
-      more ? zmq::send_flags::dontwait | zmq::send_flags::sndmore : zmq::send_flags::dontwait;
-  return uninterrupted([&] { return socket.send(frame, flags).has_value(); });
-}
-
-bool put_message(zmq::socket_t& socket, const Message& message) {
-  const auto frame = [](const std::vector<std::byte>& bytes) {
-    return zmq::message_t(bytes.data(), bytes.size());
+bool put_message(zmq::socket_t& socket, const Message& message,
+                 std::optional<std::string_view> routing_id) {
+  // All that needs memory comes first: what follows a message that ends in its middle becomes a
+  // part of it.
+  std::array<zmq::message_t, 3> frames;
+  size_t count = 0;
+  const auto add = [&](const void* data, size_t size) {
+    frames[count++] = zmq::message_t(data, size);
   };
-  const bool has_payload = !message.payload.empty();
+  if (routing_id) add(routing_id->data(), routing_id->size());
+  add(message.envelope.data(), message.envelope.size());
+  if (!message.payload.empty()) add(message.payload.data(), message.payload.size());
   // Once the first frame is taken, libzmq has room for the rest of the message.
-  if (!put_frame(socket, frame(message.envelope), has_payload)) return false;
-  return !has_payload || put_frame(socket, frame(message.payload), false);
+  for (size_t i = 0; i < count; ++i) {
+    auto flags = zmq::send_flags::dontwait;
+    if (i + 1 < count) flags = flags | zmq::send_flags::sndmore;
+    if (!uninterrupted([&] { return socket.send(frames[i], flags).has_value(); })) return false;
+  }
+  return true;
 }
 
 bool wait_readable(std::initializer_list<zmq::socket_t*> sockets, const Deadline& deadline) {
@@ -106,16 +128,15 @@ std::optional<Frames> take_message(zmq::socket_t& socket, size_t max_frame_bytes
   Frames frames;
   if (const char* id = zmq_msg_gets(frame.handle(), kUserId)) frames.user_id = id;
   frames.fd = zmq_msg_get(frame.handle(), ZMQ_SRCFD);
-  Message message;
-  bool acceptable = true;
   while (true) {
+    if (frames.message) {
+      const Status taken = take_in(frame, frames.count, max_frame_bytes, *frames.message);
+      if (!taken) frames.message = tl::unexpected<Error>(taken.error());
+    }
     ++frames.count;
     frames.bytes += frame.size();
-    acceptable = acceptable && frames.count <= 2 && frame.size() <= frame_limit(max_frame_bytes);
-    if (acceptable) (frames.count == 1 ? message.envelope : message.payload) = bytes_of(frame);
     if (!frame.more() || !take_frame(socket, frame)) break;
   }
-  if (acceptable) frames.message = std::move(message);
   return frames;
 }
 

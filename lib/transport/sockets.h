@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <zmq.hpp>
 
 namespace isthmus::transport {
@@ -46,20 +47,19 @@ void set_limits(zmq::socket_t& socket, size_t max_frame_bytes,
 /// Takes one frame if there is one. Never blocks.
 [[nodiscard]] bool take_frame(zmq::socket_t& socket, zmq::message_t& frame);
 
-/// Hands over one frame if there is room. Never blocks.
-[[nodiscard]] bool put_frame(zmq::socket_t& socket, zmq::message_t frame, bool more);
-
-/// Puts a whole message; false when there is no room for it.
-[[nodiscard]] bool put_message(zmq::socket_t& socket, const Message& message);
+/// Puts a whole message, behind a routing id if there is one; false when there is no room for it.
+/// Never blocks. \throws zmq::error_t; then nothing of the message was put.
+[[nodiscard]] bool put_message(zmq::socket_t& socket, const Message& message,
+                               std::optional<std::string_view> routing_id = std::nullopt);
 
 /// Waits until one of the sockets is readable. False when the deadline or a signal came first.
 [[nodiscard]] bool wait_readable(std::initializer_list<zmq::socket_t*> sockets,
                                  const Deadline& deadline);
 
-/// The frames of one message after any routing id. `message` is empty when there were not one or
-/// two of them, all within the limit; the rest are taken all the same.
+/// The frames of one message after any routing id; all are taken, whatever becomes of them.
 struct Frames {
-  std::optional<Message> message;
+  /// kCorrupt when there were not one or two, all within the limit; kOutOfMemory.
+  Result<Message> message;
   std::string user_id;  ///< what the authenticator calls the sender; empty without encryption
   int fd = -1;          ///< the connection's; may be closed by now
   size_t count = 0;

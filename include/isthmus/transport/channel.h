@@ -52,12 +52,13 @@ class Channel {
   Channel& operator=(Channel&&) noexcept;
   ~Channel();
 
-  /// \returns kBusy when the outgoing queue is full.
+  /// \returns kBusy when the outgoing queue is full, kOutOfMemory; then nothing was sent.
   [[nodiscard]] Status send(const Message& message);
 
   /// The next message, or nothing when `timeout` passes first.
   /// \returns kServerLost when the connection broke (once for each break; the channel goes on
-  /// trying to reconnect), kKeyRefused, kCorrupt for a message of more than two frames.
+  /// trying to reconnect), kKeyRefused, kCorrupt for a message of more than two frames,
+  /// kOutOfMemory.
   [[nodiscard]] Result<std::optional<Message>> receive(std::chrono::milliseconds timeout);
 
   /// Bytes handed to and taken from ZeroMQ so far, frames only (encryption adds about 33 bytes a
@@ -118,11 +119,12 @@ class Listener {
   [[nodiscard]] const ServerAddress& address() const;
 
   /// The next message, or nothing when `timeout` passes first (or a signal arrives). Messages that
-  /// are not one or two frames are dropped and counted.
+  /// are not one or two frames, or that there is no memory for, are dropped and counted; after a
+  /// few hundred in a row it returns nothing, too.
   [[nodiscard]] Result<std::optional<Incoming>> receive(std::chrono::milliseconds timeout);
 
   /// Never blocks; an answer to a peer that has gone or does not read is dropped. \returns kBusy
-  /// then.
+  /// then, kOutOfMemory.
   [[nodiscard]] Status send(const Peer& to, const Message& message);
 
   [[nodiscard]] uint64_t dropped_messages() const;

@@ -62,6 +62,39 @@ TEST_CASE("messages of more than two frames are dropped and counted", "[transpor
   CHECK(listener.dropped_messages() == 2);
 }
 
+TEST_CASE("a dropped message does not hide the one behind it", "[transport][hostile]") {
+  Listener listener = value_of(Listener::bind(small_listener()));
+  RawPeer peer(zmq::socket_type::dealer);
+  peer.connect(listener.address(), generate_keys());
+  int together = 0;
+  for (int round = 0; round < 50; ++round) {
+    peer.send({"good"});
+    peer.send({"a", "b", "c"});
+    peer.send({"good"});
+    CHECK(text_of(received(listener).message.envelope) == "good");
+    // The others are here by now, or are not: a look that finds both must not stop at the first.
+    std::optional<Incoming> second;
+    while (!second) {
+      const uint64_t before = listener.dropped_messages();
+      second = value_of(listener.receive(milliseconds(0)));
+      if (second && listener.dropped_messages() > before) ++together;
+    }
+  }
+  CHECK(listener.dropped_messages() == 50);
+  CHECK(together > 0);
+}
+
+TEST_CASE("whoever sends nothing but what is dropped does not hold up the caller",
+          "[transport][hostile]") {
+  Listener listener = value_of(Listener::bind(small_listener()));
+  RawPeer peer(zmq::socket_type::dealer);
+  peer.connect(listener.address(), generate_keys());
+  for (int i = 0; i < 900; ++i) peer.send({"a", "b", "c"});
+  // Comes back on its own, long before its time is up.
+  CHECK_FALSE(value_of(listener.receive(std::chrono::hours(1))).has_value());
+  CHECK(listener.dropped_messages() < 900);
+}
+
 TEST_CASE("frames up to the limit pass and longer ones end the connection",
           "[transport][hostile]") {
   const bool encrypted = GENERATE(true, false);
