@@ -15,10 +15,7 @@ class Loop {
       : listener_(listener), host_(host), clock_(clock) {}
 
   Status run(milliseconds drain_timeout, const std::atomic<bool>& stop) {
-    while (!stop) {
-      expire_now_and_then();
-      ISTHMUS_TRY(round(kIdlePoll));
-    }
+    while (!stop) ISTHMUS_TRY(round(kIdlePoll));
     host_.drain();
     const Clock::TimePoint deadline = clock_.now() + drain_timeout;
     while (host_.waiting_steps() > 0 && clock_.now() < deadline) ISTHMUS_TRY(round(kIdlePoll));
@@ -28,6 +25,7 @@ class Loop {
 
  private:
   Status round(milliseconds idle_poll) {
+    expire_now_and_then();
     ISTHMUS_TRY(collect(idle_poll));
     host_.run_batch();
     deliver();
@@ -50,6 +48,8 @@ class Loop {
         host_.caught_up();  // it came only now
       }
       host_.receive(std::move(*incoming), clock_.now());
+      // What is answered at once may be the copy of a large answer that was asked for in few bytes.
+      deliver();
     }
     return {};
   }

@@ -148,6 +148,7 @@ Status Session::begin(const Clock& clock) {
   progress_.bytes_up = payload.size();
   const auto count = static_cast<size_t>(computed_rows(step()));
   progress_.rows = Matrix(count, codec_up_->width());
+  if (needs_all_rows()) progress_.output = Matrix(count, codec_up_->width());
   const size_t in_front = count - step().token_count;
   if (in_front > 0) std::ranges::copy(artefact_->soft_prompt().values(), progress_.rows.data());
   ISTHMUS_TRY(codec_of(step()).decode_into(
@@ -176,10 +177,8 @@ void Session::absorb(const scheduler::Piece& piece, Matrix output, nanoseconds t
     progress_.output = std::move(output);
     return;
   }
-  Matrix& all = progress_.output;
-  if (all.empty()) all = Matrix(progress_.rows.rows(), output.cols());
   std::copy_n(output.data(), output.rows() * output.cols(),
-              all.row(static_cast<size_t>(piece.first)).data());
+              progress_.output.row(static_cast<size_t>(piece.first)).data());
 }
 
 Result<Session::Finished> Session::finish(const Clock& clock) {

@@ -158,9 +158,13 @@ std::vector<Answer> SessionHost::take_answers() {
 }
 
 void SessionHost::answer(const Ticket& ticket, const Reply& reply) {
-  answers_.push_back(
-      {ticket.from,
-       {wire::encode({.request_id = ticket.request_id, .body = reply.body}), reply.payload}});
+  try {
+    answers_.push_back(
+        {ticket.from,
+         {wire::encode({.request_id = ticket.request_id, .body = reply.body}), reply.payload}});
+  } catch (const std::bad_alloc&) {
+    return;  // like one that got lost on its way, it is the client's to ask for again
+  }
 }
 
 uint64_t SessionHost::client_id(const std::string& key) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "host_fixture.h"
+#include "scarce_memory.h"
 
 namespace isthmus::server {
 namespace {
@@ -440,6 +441,43 @@ TEST_CASE("nothing of one client's conversation reaches the next one", "[server]
     f.run();
     CHECK(f.host.session_count() == 0);
     CHECK(rows_for_bob(f, codec) == expected);
+  }
+}
+
+TEST_CASE("wherever memory runs out, the step fails or its answer is there to be asked for again",
+          "[server][memory]") {
+  const std::string codec = GENERATE("f32", "int8");
+  CAPTURE(codec);
+  constexpr uint32_t kTokens = 20;
+  std::vector<std::byte> expected;
+  for (size_t index = 0;; ++index) {
+    CAPTURE(index);
+    Fixture f(roomy());
+    wire::Open open = f.open_message();
+    open.tail -= 1;
+    open.reply_mode = wire::ReplyMode::kHidden;
+    open.codec_down = codec;
+    open.max_tokens = 64;
+    f.expect<wire::Opened>(f.ask(open));
+    const std::vector<std::byte> payload = f.payload(0, kTokens);
+    f.tell(step(open.session, 1, 0, kTokens), payload);
+    bool was_scarce = false;
+    {
+      // What is the size of a payload, of either codec; all else is small.
+      const test::ScarceMemory scarce(payload.size() / sizeof(float), index);
+      for (const Answer& answer : f.run()) {
+        if (scarce.has_failed()) CHECK(f.failure(answer.message) == ErrorCode::kOutOfMemory);
+      }
+      was_scarce = scarce.has_failed();
+    }
+    const auto again = f.ask(step(open.session, 1, 0, kTokens), payload);
+    CHECK(f.expect<wire::StepResult>(again).length == kTokens);
+    if (index == 0) expected = again.payload;
+    CHECK(again.payload == expected);
+    if (!was_scarce) {
+      CHECK(index > 4);
+      break;
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -156,15 +157,21 @@ class Fixture {
 
   test::FakeClock clock;
   std::vector<Event::Kind> events;
+  size_t loads = 0;               // how often the observer was told of the load
+  std::function<void()> on_pass;  // called after each pass; may be empty
 
  private:
   struct Recorder final : Observer {
-    explicit Recorder(std::vector<Event::Kind>& to) : events(to) {}
-    void on_event(const Event& event) override { events.push_back(event.kind); }
-    std::vector<Event::Kind>& events;
+    explicit Recorder(Fixture& to) : fixture(to) {}
+    void on_event(const Event& event) override { fixture.events.push_back(event.kind); }
+    void on_batch(const BatchReport&) override {
+      if (fixture.on_pass) fixture.on_pass();
+    }
+    void on_load(const Load&) override { ++fixture.loads; }
+    Fixture& fixture;
   };
 
-  Recorder recorder_{events};
+  Recorder recorder_{*this};
   ThreadPool pool_{1};
   std::shared_ptr<test::TinyModel> model_;
   TimedEngine engine_;
