@@ -82,12 +82,6 @@ class BlockQuantizer final : public RowQuantizer {
     return row.subspan(begin, std::min<size_t>(format_.block, row.size() - begin));
   }
 
-  static float largest_of(std::span<const float> row) {
-    float largest = 0;
-    for (const float value : row) largest = std::max(largest, std::abs(value));
-    return largest;
-  }
-
   /// Scale code of the least power of two that is not below `largest`; 0 for tiny numbers.
   static uint32_t power_above(float largest) {
     const uint32_t code = scale_code_above(largest);

@@ -19,15 +19,8 @@
 namespace isthmus::codec {
 namespace {
 
-constexpr float kTooLarge = 0x1p100F;
-
 tl::unexpected<Error> corrupt(const std::string& reason) {
   return fail(ErrorCode::kCorrupt, "codec: payload " + reason);
-}
-
-bool all_below(float limit, std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(),
-                     [limit](float v) { return std::abs(v) < limit; });
 }
 
 void clip_row(const Clip& clip, std::span<float> row) {

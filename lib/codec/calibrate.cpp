@@ -1,4 +1,5 @@
 #include <isthmus/codec/calibration.h>
+#include <isthmus/codec/spec.h>
 #include <isthmus/kernels/dtype.h>
 
 #include <Eigen/Dense>
@@ -11,7 +12,6 @@
 namespace isthmus::codec {
 namespace {
 
-constexpr size_t kMaxWidth = 65'536;
 constexpr size_t kWholeBlock = 1'024;
 constexpr size_t kPreferredBlock = 512;
 constexpr float kOutlierThreshold = 16;
@@ -38,7 +38,7 @@ Result<ScaledRows> scaled(MatrixView<const float> rows) {
   for (size_t r = 0; r < rows.rows(); ++r) {
     const std::span<float> row = result.without_outliers.row(r);
     std::copy(rows.row(r).begin(), rows.row(r).end(), row.begin());
-    if (!std::all_of(row.begin(), row.end(), [](float v) { return std::abs(v) < 0x1p100F; })) {
+    if (!all_below(kTooLarge, row)) {
       return fail(ErrorCode::kNotFinite, "codec: calibration row " + std::to_string(r) +
                                              " holds a number that is not finite or is huge");
     }
@@ -62,13 +62,15 @@ Result<Calibration> calibrate(MatrixView<const float> rows, size_t block) {
   if (width == 0 || width > kMaxWidth || rows.rows() < 2) {
     return fail(ErrorCode::kInvalidArgument,
                 "codec: cannot calibrate with " + std::to_string(rows.rows()) + " rows of " +
-                    std::to_string(width) + ", it takes 2 rows of 1 to 65536");
+                    std::to_string(width) + ", it takes 2 rows of 1 to " +
+                    std::to_string(kMaxWidth));
   }
   if (block == 0) block = default_block(width);
-  if (block > width || width % block != 0) {
+  if (block > Calibration::kMaxBlock || width % block != 0) {
     return fail(ErrorCode::kInvalidArgument, "codec: a calibration's blocks of " +
-                                                 std::to_string(block) + " do not divide " +
-                                                 std::to_string(width));
+                                                 std::to_string(block) + " do not divide rows of " +
+                                                 std::to_string(width) + " or are above " +
+                                                 std::to_string(Calibration::kMaxBlock));
   }
   ISTHMUS_ASSIGN(const ScaledRows all_rows, scaled(rows));
   const Matrix& kept = all_rows.without_outliers;

@@ -1,4 +1,5 @@
 #include <isthmus/codec/calibration.h>
+#include <isthmus/codec/spec.h>
 
 #include <sodium.h>
 
@@ -16,8 +17,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "files are written as memory holds them");
 
 constexpr std::string_view kMagic = "ISTHKLT1";
-constexpr uint32_t kMaxWidth = 65'536;
-constexpr uint32_t kMaxBlock = 4'096;
 constexpr size_t kHeaderBytes = kMagic.size() + 2 * sizeof(uint32_t);
 
 tl::unexpected<Error> corrupt(const std::string& reason) {
@@ -80,7 +79,8 @@ Result<Calibration> Calibration::parse(std::span<const std::byte> bytes) {
   if (width > kMaxWidth || block > kMaxBlock) {
     return fail(ErrorCode::kTooLarge, "codec: calibration of width " + std::to_string(width) +
                                           " and block " + std::to_string(block) +
-                                          ", the most are 65536 and 4096");
+                                          ", the most are " + std::to_string(kMaxWidth) + " and " +
+                                          std::to_string(kMaxBlock));
   }
   if (width == 0 || block == 0 || width % block != 0) {
     return corrupt("of width " + std::to_string(width) + " has blocks of " + std::to_string(block));
@@ -111,8 +111,7 @@ Result<Calibration> Calibration::load(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return fail(ErrorCode::kNotFound, "codec: cannot open '" + path + "'");
   const auto size = static_cast<std::streamoff>(file.tellg());
-  constexpr std::streamoff kMost =
-      std::streamoff{2} * kMaxWidth * kMaxBlock + std::streamoff{16} * kMaxWidth;
+  constexpr std::streamoff kMost = 2 * kMaxWidth * kMaxBlock + 16 * kMaxWidth;
   if (size < 0) return fail(ErrorCode::kIo, "codec: cannot read '" + path + "'");
   if (size > kMost) {
     return fail(ErrorCode::kTooLarge, "codec: '" + path + "' has " + std::to_string(size) +

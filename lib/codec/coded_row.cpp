@@ -56,6 +56,17 @@ uint32_t scale_code_above(double value) {
   return least_code(value, 1.0);
 }
 
+bool all_below(float limit, std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [limit](float v) { return std::abs(v) < limit; });
+}
+
+float largest_of(std::span<const float> values) {
+  float largest = 0;
+  for (const float value : values) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
 double energy(std::span<const float> values) {
   std::array<double, 8> lanes{};
   size_t i = 0;
@@ -65,6 +76,13 @@ double energy(std::span<const float> values) {
   for (; i < values.size(); ++i) lanes[i % 8] += double{values[i]} * double{values[i]};
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
          ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+int half_exponent(float largest) {
+  constexpr float kRoundsToOne = 0x1.ffep-1F;  // in 11 significant bits
+  int exponent = 0;
+  if (std::frexp(largest, &exponent) >= kRoundsToOne) ++exponent;
+  return std::max(exponent - 15, kLeastHalfExponent);
 }
 
 }  // namespace isthmus::codec

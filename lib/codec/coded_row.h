@@ -39,7 +39,22 @@ inline constexpr uint32_t kMaxScale = 1 + 16 * 210;
 /// The same rounded up: scale_of(code) >= value.
 [[nodiscard]] uint32_t scale_code_above(double value);
 
+/// From here on magnitudes are refused by all but plain numbers.
+inline constexpr float kTooLarge = 0x1p100F;
+/// Whether all magnitudes are below `limit`; false for NaN.
+[[nodiscard]] bool all_below(float limit, std::span<const float> values);
+/// The largest magnitude; 0 of no numbers.
+[[nodiscard]] float largest_of(std::span<const float> values);
 /// Sum of squares in 8 lanes of double, so that it is the same on every machine.
 [[nodiscard]] double energy(std::span<const float> values);
+
+/// Exponent of the power of two that a row's numbers are divided by before they become binary16: it
+/// brings the largest magnitude, rounded as binary16 will round it, into [2^14, 2^15), a binade
+/// below binary16's largest numbers and 28 binades above its smallest normal one. A power of two
+/// keeps the division exact, and looking at the rounded magnitude gives a row that has been decoded
+/// the same exponent again. Not below kLeastHalfExponent, that of float's smallest normal number:
+/// rows that tiny are on a coarser grid than binary16's anyway.
+[[nodiscard]] int half_exponent(float largest);
+inline constexpr int kLeastHalfExponent = -126;
 
 }  // namespace isthmus::codec

@@ -12,7 +12,7 @@ namespace isthmus::codec {
 namespace {
 
 constexpr unsigned kExponentBits = 8;  // of the outliers' common scale
-constexpr int kExponentBias = 126;
+constexpr int kExponentBias = -kLeastHalfExponent;
 constexpr unsigned kMantissaBits = 10;  // binary16
 constexpr uint32_t kInfinite = 0x1f;    // binary16's exponent of what is not finite
 constexpr size_t kFew = 8;
@@ -53,12 +53,8 @@ std::vector<double> exponent_weights() {
   return weights;
 }
 
-/// As the f16 format's: the largest number is in [2^14, 2^15) after the division.
 uint32_t exponent_for(float largest) {
-  constexpr float kRoundsToOne = 0x1.ffep-1F;  // in 11 significant bits
-  int exponent = 0;
-  if (std::frexp(largest, &exponent) >= kRoundsToOne) ++exponent;
-  return static_cast<uint32_t>(std::max(exponent - 15, -kExponentBias) + kExponentBias);
+  return static_cast<uint32_t>(half_exponent(largest) + kExponentBias);
 }
 
 float scale_for(uint32_t exponent) {

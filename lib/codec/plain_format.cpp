@@ -9,6 +9,8 @@
 #include <cstring>
 #include <limits>
 
+#include "coded_row.h"
+
 namespace isthmus::codec {
 namespace {
 
@@ -32,12 +34,6 @@ const FormatInfo& info(Format format) {
                        [format](const FormatInfo& entry) { return entry.format == format; });
 }
 
-/// Whether all magnitudes are below `limit`; false for NaN.
-bool all_below(float limit, std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(),
-                     [limit](float v) { return std::abs(v) < limit; });
-}
-
 template <typename T>
 std::byte* put(std::byte* to, T value) {
   std::memcpy(to, &value, sizeof value);
@@ -50,20 +46,6 @@ const std::byte* get(const std::byte* from, T& value) {
   return from + sizeof value;
 }
 
-/// The power of two that brings the row's largest magnitude, rounded as fp16 will round it, into
-/// [2^14, 2^15): a binade below fp16's largest numbers, and 28 binades above its smallest normal
-/// one. A power of two keeps the division exact, and looking at the rounded magnitude gives a row
-/// that has been decoded the same scale again. Not below float's smallest normal number: rows that
-/// tiny are on a coarser grid than fp16's anyway.
-float row_scale(std::span<const float> row) {
-  constexpr float kRoundsToOne = 0x1.ffep-1F;  // in 11 significant bits
-  float largest = 0;
-  for (const float value : row) largest = std::max(largest, std::abs(value));
-  int exponent = 0;
-  if (std::frexp(largest, &exponent) >= kRoundsToOne) ++exponent;
-  return std::ldexp(1.0F, std::max(exponent - 15, -126));
-}
-
 void encode_row(Format format, std::span<const float> row, std::byte* to) {
   switch (format) {
     case Format::kF32:
@@ -73,7 +55,7 @@ void encode_row(Format format, std::span<const float> row, std::byte* to) {
       for (const float value : row) to = put(to, kernels::bf16_from_float(value));
       return;
     case Format::kF16:
-      const float scale = row_scale(row);
+      const float scale = std::ldexp(1.0F, half_exponent(largest_of(row)));
       to = put(to, scale);
       for (const float value : row) to = put(to, kernels::f16_from_float(value / scale));
       return;

@@ -1,4 +1,5 @@
 #include <isthmus/codec/projection.h>
+#include <isthmus/codec/spec.h>
 
 #include <algorithm>
 #include <cmath>

@@ -49,12 +49,6 @@ double squared_error(std::span<const float> row, float step, uint32_t bits) {
   return double{sum} * double{step} * double{step};
 }
 
-float largest_of(std::span<const float> row) {
-  float largest = 0;
-  for (const float value : row) largest = std::max(largest, std::abs(value));
-  return largest;
-}
-
 /// The step with the least squared error, found downhill from a Gaussian's.
 uint32_t best_step(std::span<const float> row, uint32_t bits, double rms) {
   const uint32_t start = scale_code(rms * kGaussianSteps[bits - 1]);

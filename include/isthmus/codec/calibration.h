@@ -22,8 +22,11 @@ namespace isthmus::codec {
 /// columns are the components of a block in order of falling variance.
 class Calibration {
  public:
-  /// \returns kCorrupt or kTruncated for bytes that are no calibration; kTooLarge for D > 65,536 or
-  /// B > 4,096.
+  /// Most components of a block.
+  static constexpr size_t kMaxBlock = 4'096;
+
+  /// \returns kCorrupt or kTruncated for bytes that are no calibration; kTooLarge when D is above
+  /// kMaxWidth (spec.h) or B above kMaxBlock.
   [[nodiscard]] static Result<Calibration> parse(std::span<const std::byte> bytes);
   /// `parse` of a file. \returns also kNotFound, kIo.
   [[nodiscard]] static Result<Calibration> load(const std::string& path);
@@ -58,8 +61,8 @@ class Calibration {
 /// the rest's root mean square have been left out.
 /// \param block size of the transform's blocks; 0 chooses D up to 1,024, and above that the largest
 /// divisor of D up to 512. Time grows with D * block^2 + T * D * block.
-/// \returns kInvalidArgument when there are fewer than 2 rows, the block is no divisor, or D is out
-/// of range; kNotFinite naming a row.
+/// \returns kInvalidArgument when there are fewer than 2 rows, the block is no divisor or above
+/// kMaxBlock, or D is out of range; kNotFinite naming a row.
 [[nodiscard]] Result<Calibration> calibrate(MatrixView<const float> rows, size_t block = 0);
 
 }  // namespace isthmus::codec

@@ -35,12 +35,9 @@ struct CodecResources {
 /// it), not on the rows beside it, and is the same on every machine.
 class BoundaryCodec {
  public:
-  /// Wider rows are refused.
-  static constexpr size_t kMaxWidth = 65'536;
-
   /// \returns what CodecSpec::validate and privacy::make_mechanism return; kUnsupported when the
-  /// spec does not fit the width; kNotFound when it names a calibration or a projection that was
-  /// not given, kInvalidArgument when that has another width.
+  /// spec does not fit the width, or that is above kMaxWidth; kNotFound when it names a calibration
+  /// or a projection that was not given, kInvalidArgument when that has another width.
   [[nodiscard]] static Result<BoundaryCodec> make(const CodecSpec& spec, size_t width,
                                                   const CodecResources& resources = {});
   BoundaryCodec(BoundaryCodec&&) noexcept;

@@ -14,16 +14,15 @@ namespace isthmus::codec {
 /// the same on every machine.
 class Projection {
  public:
-  /// Wider rows are refused, as are projections to more numbers than a row has.
-  static constexpr size_t kMaxWidth = 65'536;
   /// Largest magnitude of an entry.
   static constexpr float kMaxEntry = 0x1p20F;
 
   /// \param id names it in specs: the hash of the artefact that it comes from
   /// \param encoder [d, D], or empty for the server's part
   /// \param decoder [D, d], or empty for the device's part
-  /// \returns kInvalidArgument when both are empty, shapes do not fit each other or are out of
-  /// range; kNotFinite for an entry that is not finite or above kMaxEntry.
+  /// \returns kInvalidArgument when both are empty, shapes do not fit each other, d is above
+  /// D or D above kMaxWidth (spec.h); kNotFinite for an entry that is not finite or above
+  /// kMaxEntry.
   [[nodiscard]] static Result<Projection> make(uint64_t id, const Matrix& encoder,
                                                const Matrix& decoder);
 

@@ -31,6 +31,7 @@
 
 #include <isthmus/core/error.h>
 #include <isthmus/privacy/mechanism.h>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -38,6 +39,9 @@
 #include <variant>
 
 namespace isthmus::codec {
+
+/// Most numbers of a row.
+inline constexpr size_t kMaxWidth = 65'536;
 
 enum class Format : uint8_t {
   kF32,   ///< bit-exact

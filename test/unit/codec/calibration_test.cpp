@@ -158,6 +158,7 @@ TEST_CASE("what cannot be calibrated is refused", "[codec][calibration]") {
   CHECK_FAILS_WITH(calibrate(Matrix(8, 0).view()), ErrorCode::kInvalidArgument);
   CHECK_FAILS_WITH(calibrate(Matrix(8, 8).view(), 3), ErrorCode::kInvalidArgument);
   CHECK_FAILS_WITH(calibrate(Matrix(8, 8).view(), 16), ErrorCode::kInvalidArgument);
+  CHECK_FAILS_WITH(calibrate(Matrix(8, 4'098).view(), 4'098), ErrorCode::kInvalidArgument);
   Matrix rows = boundary_like(8, 8, 1);
   rows.row(5)[1] = std::numeric_limits<float>::infinity();
   CHECK_FAILS_WITH(calibrate(rows.view()), ErrorCode::kNotFinite);
