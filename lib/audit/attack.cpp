@@ -147,15 +147,22 @@ Result<std::vector<Candidates>> likeliest_of_near(const Release& release,
   return result;
 }
 
+/// What the server gets of each embedding, on average if it is drawn.
+Result<Matrix> sent_rows(const codec::BoundaryCodec& codec, MatrixView<const float> embeddings) {
+  if (codec.is_random()) return codec.expectations(embeddings);
+  std::vector<int32_t> ids(embeddings.rows());
+  std::iota(ids.begin(), ids.end(), 0);
+  ISTHMUS_ASSIGN(Release sent, release(embeddings, ids, codec));
+  return std::move(sent.rows);
+}
+
 /// For each message of `release` the embeddings that are sent as nearly the same.
 Result<std::vector<Candidates>> nearest_sent(const Release& received,
                                              const codec::BoundaryCodec& codec,
                                              MatrixView<const float> embeddings, size_t count,
                                              ThreadPool& pool) {
-  std::vector<int32_t> ids(embeddings.rows());
-  std::iota(ids.begin(), ids.end(), 0);
-  ISTHMUS_ASSIGN(const Release sent, release(embeddings, ids, codec));
-  auto result = nearest(received.rows.view(), sent.rows.view(), count, pool);
+  ISTHMUS_ASSIGN(const Matrix sent, sent_rows(codec, embeddings));
+  auto result = nearest(received.rows.view(), sent.view(), count, pool);
   for (Candidates& candidates : result) keep_best(candidates, count);
   return result;
 }

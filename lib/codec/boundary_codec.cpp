@@ -201,7 +201,9 @@ class BoundaryCodec::Impl {
 
   [[nodiscard]] Result<std::vector<std::vector<double>>> log_likelihoods(
       std::span<const std::vector<std::byte>> messages, MatrixView<const float> candidates) const {
-    ISTHMUS_ASSIGN(const Matrix rows, transformed(candidates));
+    ISTHMUS_TRY(check_width(candidates.cols()));
+    if (mechanism_ == nullptr) return refuse("has no mechanism whose draws are likely");
+    const Matrix rows = transformed(candidates, {});
     Matrix decoded(1, width_);
     CodedRow coded;
     std::vector<int32_t> draws;
@@ -219,23 +221,31 @@ class BoundaryCodec::Impl {
     return result;
   }
 
+  [[nodiscard]] bool is_random() const { return quantizer_ && quantizer_->is_random(); }
+
   [[nodiscard]] Result<Matrix> expectations(MatrixView<const float> rows) const {
-    ISTHMUS_ASSIGN(Matrix result, transformed(rows));
-    for (size_t r = 0; r < result.rows(); ++r) clip_row(*spec_.clip, result.row(r));
+    ISTHMUS_TRY(check_width(rows.cols()));
+    if (!is_random()) return refuse("is not random");
+    std::vector<Outliers> outliers(splitter_ ? rows.rows() : 0);
+    Matrix result = transformed(rows, outliers);
+    if (spec_.clip)
+      for (size_t r = 0; r < result.rows(); ++r) clip_row(*spec_.clip, result.row(r));
     if (transform_) transform_->inverse(result.view());
+    for (size_t r = 0; r < outliers.size(); ++r) splitter_->put_back(outliers[r], result.row(r));
     return result;
   }
 
  private:
-  /// Rows as the mechanism gets them. \returns kInvalidArgument without one.
-  [[nodiscard]] Result<Matrix> transformed(MatrixView<const float> rows) const {
-    ISTHMUS_TRY(check_width(rows.cols()));
-    if (mechanism_ == nullptr) {
-      return fail(ErrorCode::kInvalidArgument,
-                  "codec: '" + spec_.to_string() + "' has no mechanism whose draws are likely");
-    }
+  [[nodiscard]] tl::unexpected<Error> refuse(const std::string& reason) const {
+    return fail(ErrorCode::kInvalidArgument, "codec: '" + spec_.to_string() + "' " + reason);
+  }
+
+  /// Rows without their outliers, as the quantiser gets them but for the clip.
+  [[nodiscard]] Matrix transformed(MatrixView<const float> rows,
+                                   std::span<Outliers> outliers) const {
     Matrix result(rows.rows(), width_);
     std::copy(rows.values().begin(), rows.values().end(), result.data());
+    for (size_t r = 0; r < outliers.size(); ++r) splitter_->take(result.row(r), outliers[r]);
     if (transform_) transform_->forward(result.view());
     return result;
   }
@@ -261,11 +271,8 @@ class BoundaryCodec::Impl {
   }
 
   [[nodiscard]] Result<std::vector<CodedRow>> quantize(MatrixView<const float> rows) const {
-    if (quantizer_->is_random() && random_ == nullptr) {
-      return fail(
-          ErrorCode::kInvalidArgument,
-          "codec: '" + spec_.to_string() + "' encodes with random numbers, none were given");
-    }
+    if (is_random() && random_ == nullptr)
+      return refuse("encodes with random numbers, none were given");
     for (size_t r = 0; r < rows.rows(); ++r) {
       if (all_below(kTooLarge, rows.row(r))) continue;
       return fail(ErrorCode::kNotFinite,
@@ -435,6 +442,10 @@ size_t BoundaryCodec::width() const {
 
 size_t BoundaryCodec::coded_width() const {
   return impl_->width();
+}
+
+bool BoundaryCodec::is_random() const {
+  return impl_->is_random();
 }
 
 const privacy::Mechanism* BoundaryCodec::mechanism() const {

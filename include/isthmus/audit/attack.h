@@ -57,8 +57,9 @@ using Candidates = std::vector<Candidate>;
 /// and its noise: for each message the `count` tokens for whose embeddings it is likeliest, scores
 /// being natural logarithms relative to the best. Exact over the whole vocabulary for mechanisms of
 /// at most 256 codes (binomial, rqm), else among the 256 embeddings that decode to what is nearest
-/// to the row. Without a mechanism a token is sent as one thing: the nearest ones are named, scores
-/// being half of squared distances.
+/// to the row. Without a mechanism a token is sent as one thing, or (sint) as one thing on average:
+/// the nearest ones are named, scores being half of squared distances. Of sint that is not the
+/// likeliest: which scales and levels a token can have at all would tell more.
 /// \returns the codec's errors.
 [[nodiscard]] Result<std::vector<Candidates>> most_likely(const Release& release,
                                                           const codec::BoundaryCodec& codec,

@@ -54,6 +54,8 @@ class BoundaryCodec {
   /// The mechanism, for its statement and for accounting: each row that is encoded is one release.
   /// Null when the spec has none.
   [[nodiscard]] const privacy::Mechanism* mechanism() const;
+  /// Whether equal rows are encoded differently: with a mechanism, and with sint.
+  [[nodiscard]] bool is_random() const;
 
   /// The most bytes that `rows` rows can take. Entropy coding never exceeds plain packing by more
   /// than one byte a message. \returns kTooLarge when the number does not fit.
@@ -73,8 +75,8 @@ class BoundaryCodec {
   [[nodiscard]] Result<std::vector<std::vector<double>>> log_likelihoods(
       std::span<const std::vector<std::byte>> messages, MatrixView<const float> candidates) const;
 
-  /// What `rows` [N, width] decode to on average over a mechanism's draws, which are unbiased:
-  /// clipped, and no more. \returns kInvalidArgument without a mechanism or for another width;
+  /// What `rows` [N, width] decode to on average over the draws of a codec that `is_random`, which
+  /// are unbiased: clipped, and no more. \returns kInvalidArgument for another codec or width;
   /// kNotFound when the projection lacks a half.
   [[nodiscard]] Result<Matrix> expectations(MatrixView<const float> rows) const;
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 
 #include "support/catch.h"
@@ -214,6 +215,41 @@ TEST_CASE("who knows the noise reads at least as much as the nearest neighbour",
   CHECK(read("clip:max=1|binomial:4:mu=1") < 0.15);
   // However few bits there are: every token is sent as one thing.
   CHECK(read("int2") == 1);
+}
+
+TEST_CASE("random rounding is compared with what it is on average", "[audit][attack]") {
+  const std::string spec = GENERATE("sint1", "split:1|clip:max=0.3|sint2|rans");
+  const Matrix table = unit_table();
+  SystemRandom random;
+  const auto codec = value_of(codec::BoundaryCodec::make(value_of(codec::CodecSpec::parse(spec)),
+                                                         kWidth, {.random = &random}));
+  std::vector<int32_t> tokens(kVocabulary);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  Matrix means(kVocabulary, kWidth);
+  constexpr int kDraws = 5000;
+  for (int i = 0; i < kDraws; ++i) {
+    const Release drawn = value_of(release(table.view(), tokens, codec));
+    for (size_t k = 0; k < kVocabulary * kWidth; ++k)
+      means.data()[k] += drawn.rows.data()[k] / kDraws;
+  }
+  const Matrix expected = value_of(codec.expectations(table.view()));
+  for (size_t k = 0; k < kVocabulary * kWidth; ++k)
+    CHECK(expected.data()[k] == Approx(means.data()[k]).margin(0.05));
+
+  ThreadPool pool(1);
+  const Release text = value_of(release(table.view(), tokens, codec));
+  const auto named = value_of(most_likely(text, codec, table.view(), kVocabulary, pool));
+  for (size_t r = 0; r < kVocabulary; ++r) {
+    const auto half_square = [&](int32_t token) {
+      double sum = 0;
+      for (size_t c = 0; c < kWidth; ++c)
+        sum += std::pow(text.rows.row(r)[c] - expected.row(static_cast<size_t>(token))[c], 2) / 2;
+      return sum;
+    };
+    const double least = half_square(named[r].front().token);
+    for (const Candidate& c : named[r])
+      CHECK(c.score == Approx(least - half_square(c.token)).margin(1e-4));
+  }
 }
 
 TEST_CASE("behind a projection likelihoods are the sums written out", "[audit][attack]") {
