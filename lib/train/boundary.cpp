@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <utility>
+#include <variant>
 
 namespace isthmus::train {
 namespace {
@@ -39,6 +40,12 @@ Result<Channel> Channel::make(const codec::CodecSpec& spec, int64_t dims) {
   if (spec.project) {
     return fail(ErrorCode::kUnsupported, "train: '" + spec.to_string() +
                                              "' projects, it must say what follows a projection");
+  }
+  if (spec.clip && (spec.split || !std::holds_alternative<std::monostate>(spec.transform))) {
+    return fail(ErrorCode::kUnsupported,
+                "train: '" + spec.to_string() +
+                    "' clips what a transform or a split has left of the latents, whose gradient "
+                    "is that of a clip alone; a projection turns them as well");
   }
   auto noise = std::make_unique<NamedNoise>();
   ISTHMUS_ASSIGN(auto codec, codec::BoundaryCodec::make(spec, static_cast<size_t>(dims),

@@ -14,7 +14,8 @@ namespace isthmus::train {
 /// The stages behind a projection, of rows of `dims` numbers. Not thread-safe.
 class Channel {
  public:
-  /// \returns what BoundaryCodec::make returns; kUnsupported for a spec that projects.
+  /// \returns what BoundaryCodec::make returns; kUnsupported for a spec that projects, or clips
+  /// beside a transform or a split.
   [[nodiscard]] static Result<Channel> make(const codec::CodecSpec& spec, int64_t dims);
 
   /// What comes out for latents [N, d] float, each row in a message of its own; the noise is the

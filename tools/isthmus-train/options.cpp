@@ -20,8 +20,10 @@ std::string check_codec(const std::string& pattern) {
 }
 
 void declare_start(CLI::App& app, TrainFlags& flags) {
-  app.add_option("--codec", flags.codec,
-                 "what stands behind the projection; '*' in a clip is chosen by --clip-quantile")
+  app.add_option(
+         "--codec", flags.codec,
+         "what stands behind the projection; '*' in a clip is chosen by --clip-quantile; beside a "
+         "clip no rotate and no split")
       ->check(check_codec)
       ->capture_default_str();
   app.add_option("--clip-quantile", flags.clip_quantile,
