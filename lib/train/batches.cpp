@@ -12,6 +12,18 @@
 #include "noise.h"
 
 namespace isthmus::train {
+namespace {
+
+std::string hash_of(const std::vector<int32_t>& tokens) {
+  std::array<unsigned char, 16> digest{};
+  crypto_generichash(digest.data(), digest.size(),
+                     reinterpret_cast<const unsigned char*>(tokens.data()),
+                     tokens.size() * sizeof(int32_t), nullptr, 0);
+  std::array<char, 2 * digest.size() + 1> text{};
+  return sodium_bin2hex(text.data(), text.size(), digest.data(), digest.size());
+}
+
+}  // namespace
 
 Batches::Batches(TrainText text, const TrainOptions& options)
     : text_(std::move(text)), options_(options) {}
@@ -51,13 +63,11 @@ at::Tensor Batches::sample(size_t index, size_t count) const {
 }
 
 std::string Batches::data_hash() const {
-  const std::vector<int32_t>& tokens = text_.training;
-  std::array<unsigned char, 16> digest{};
-  crypto_generichash(digest.data(), digest.size(),
-                     reinterpret_cast<const unsigned char*>(tokens.data()),
-                     tokens.size() * sizeof(int32_t), nullptr, 0);
-  std::array<char, 2 * digest.size() + 1> text{};
-  return sodium_bin2hex(text.data(), text.size(), digest.data(), digest.size());
+  return hash_of(text_.training);
+}
+
+std::string Batches::held_out_hash() const {
+  return hash_of(text_.held_out);
 }
 
 /// Ids [1, window + 1] of one of `count` windows spread evenly.

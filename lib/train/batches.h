@@ -27,8 +27,9 @@ class Batches {
   [[nodiscard]] Batch validation(size_t index) const;
   /// Ids [1, window] of one of `count` windows spread evenly over the training text.
   [[nodiscard]] at::Tensor sample(size_t index, size_t count) const;
-  /// BLAKE2b of the training tokens, in hex.
+  /// BLAKE2b of the training tokens, in hex, and of those that are measured on.
   [[nodiscard]] std::string data_hash() const;
+  [[nodiscard]] std::string held_out_hash() const;
 
  private:
   [[nodiscard]] at::Tensor evenly_spaced(const std::vector<int32_t>& tokens, size_t index,

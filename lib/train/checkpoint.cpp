@@ -26,7 +26,8 @@ std::map<std::string, at::Tensor> named_tensors(const Checkpoint& state) {
   return named;
 }
 
-Status read_into(const model::Tensor& stored, at::Tensor& tensor) {
+/// \returns kCorrupt unless it has the shape of `tensor`.
+Result<at::Tensor> read_like(const model::Tensor& stored, const at::Tensor& tensor) {
   const auto rows = static_cast<uint64_t>(tensor.size(0));
   const auto cols = static_cast<uint64_t>(tensor.size(1));
   if (stored.type != DType::kF32 || stored.shape != std::vector{rows, cols}) {
@@ -37,8 +38,7 @@ Status read_into(const model::Tensor& stored, at::Tensor& tensor) {
   at::Tensor host = at::empty(tensor.sizes(), at::kFloat);
   const MatrixView<float> view(host.data_ptr<float>(), rows, cols);
   ISTHMUS_TRY(model::read_rows(stored, 0, view));
-  tensor.copy_(host);
-  return {};
+  return host;
 }
 
 }  // namespace
@@ -73,24 +73,31 @@ Status load_checkpoint(const std::filesystem::path& path, Checkpoint& state) {
                                                  metadata["run"] + "', this one is '" + state.run +
                                                  "'");
   }
-  const std::string& steps = metadata["steps"];
-  const auto read = std::from_chars(steps.data(), steps.data() + steps.size(), state.steps);
-  if (read.ec != std::errc() || read.ptr != steps.data() + steps.size() || state.steps < 0)
-    return fail(ErrorCode::kCorrupt, "train: the checkpoint's step is '" + steps + "'");
-  state.note = metadata["note"];
+  int64_t steps = 0;
+  const std::string& text = metadata["steps"];
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), steps);
+  if (read.ec != std::errc() || read.ptr != text.data() + text.size() || steps < 0)
+    return fail(ErrorCode::kCorrupt, "train: the checkpoint's step is '" + text + "'");
   ISTHMUS_ASSIGN(const auto tensors, model::safetensors::parse(bytes));
   std::map<std::string, at::Tensor> wanted = named_tensors(state);
-  const at::NoGradGuard no_gradients;
+  std::vector<std::pair<at::Tensor, at::Tensor>> found;  // where they belong, what was stored
   for (const model::Tensor& stored : tensors) {
-    const auto found = wanted.find(stored.name);
-    if (found == wanted.end())
+    const auto place = wanted.find(stored.name);
+    if (place == wanted.end())
       return fail(ErrorCode::kCorrupt,
                   "train: the checkpoint has an unknown '" + stored.name + "'");
-    ISTHMUS_TRY(read_into(stored, found->second));
-    wanted.erase(found);
+    ISTHMUS_ASSIGN(at::Tensor value, read_like(stored, place->second));
+    found.emplace_back(place->second, std::move(value));
+    wanted.erase(place);
   }
-  if (wanted.empty()) return {};
-  return fail(ErrorCode::kCorrupt, "train: the checkpoint lacks '" + wanted.begin()->first + "'");
+  if (!wanted.empty())
+    return fail(ErrorCode::kCorrupt, "train: the checkpoint lacks '" + wanted.begin()->first + "'");
+  // Nothing is refused from here on.
+  const at::NoGradGuard no_gradients;
+  for (auto& [tensor, value] : found) tensor.copy_(value);
+  state.steps = steps;
+  state.note = metadata["note"];
+  return {};
 }
 
 }  // namespace isthmus::train

@@ -12,7 +12,7 @@
 namespace isthmus::train {
 
 struct Checkpoint {
-  std::string run;  ///< options and text, which must be equal for a run to go on
+  std::string run;  ///< model, options and text, which must be equal for a run to go on
   int64_t steps = 0;
   std::string note;
   std::map<std::string, Trained> trained;
@@ -23,7 +23,8 @@ struct Checkpoint {
 [[nodiscard]] Status save_checkpoint(const std::filesystem::path& path, const Checkpoint& state);
 
 /// Reads into `state`, whose tensors say what is expected and where they live. \returns kNotFound,
-/// kIo, kTruncated, kTooLarge, kCorrupt; kInvalidArgument for a checkpoint of another run.
+/// kIo, kTruncated, kTooLarge, kCorrupt; kInvalidArgument for a checkpoint of another run; `state`
+/// is as it was then.
 [[nodiscard]] Status load_checkpoint(const std::filesystem::path& path, Checkpoint& state);
 
 }  // namespace isthmus::train

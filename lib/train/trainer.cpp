@@ -1,11 +1,15 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/train/trainer.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
+#include <sstream>
 #include <utility>
 
 #include "batches.h"
@@ -55,12 +59,14 @@ Status TrainOptions::validate() const {
 
 class Trainer::Impl {
  public:
-  Impl(FrozenModel model, TrainText text, TrainOptions options)
+  Impl(FrozenModel model, std::string fingerprint, TrainText text, TrainOptions options)
       : model_(std::move(model)),
+        fingerprint_(std::move(fingerprint)),
         options_(std::move(options)),
         batches_(std::move(text), options_) {}
 
   [[nodiscard]] std::string data_hash() const { return batches_.data_hash(); }
+  [[nodiscard]] const std::string& fingerprint() const { return fingerprint_; }
   [[nodiscard]] const TrainOptions& options() const { return options_; }
   [[nodiscard]] int64_t steps_done() const { return state_.steps; }
 
@@ -103,10 +109,8 @@ class Trainer::Impl {
   Result<Slope> slope() {
     ISTHMUS_ASSIGN(const double loss, accumulate());
     artefact::NamedMatrices gradients;
-    for (auto& [name, part] : state_.trained) {
+    for (const auto& [name, part] : state_.trained)
       gradients.emplace(name, matrix_of(part.value.grad()));
-      part.value.mutable_grad().reset();
-    }
     ISTHMUS_ASSIGN(Parts parts, artefact::to_parts(std::move(gradients)));
     return Slope{.loss = loss, .gradients = std::move(parts)};
   }
@@ -116,7 +120,6 @@ class Trainer::Impl {
     StepReport report{.step = state_.steps + 1, .loss = loss};
     report.gradient_norm = clip_gradients(state_.trained, options_.clip_gradient);
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
-      for (auto& [name, part] : state_.trained) part.value.mutable_grad().reset();
       return fail(ErrorCode::kNotFinite, "train: step " + std::to_string(report.step) +
                                              " has a loss or a gradient that is not finite");
     }
@@ -160,6 +163,7 @@ class Trainer::Impl {
  private:
   /// Leaves the gradients of the next step's batches in the parts. \returns the mean loss.
   Result<double> accumulate() {
+    forget_gradients();  // of batches before one that failed
     double total = 0;
     for (int64_t i = 0; i < options_.accumulate; ++i) {
       const auto draw = static_cast<uint64_t>(state_.steps * options_.accumulate + i);
@@ -169,6 +173,10 @@ class Trainer::Impl {
       total += loss.item<double>();
     }
     return total / static_cast<double>(options_.accumulate);
+  }
+
+  void forget_gradients() {
+    for (auto& [name, part] : state_.trained) part.value.mutable_grad().reset();
   }
 
   [[nodiscard]] bool is_trained(std::string_view name) const {
@@ -197,12 +205,18 @@ class Trainer::Impl {
     return state_.trained.contains(name) || state_.fixed.contains(name);
   }
 
-  /// Everything that decides the weights after a step, in words.
+  /// Everything that decides the weights after a step, and what they are measured on, in words.
   [[nodiscard]] std::string describe() const {
-    std::string text = "data " + data_hash();
-    const auto add = [&text](const char* name, const auto& number) {
-      text += std::string(", ") + name + " " + std::to_string(number);
+    std::ostringstream text;
+    text.precision(std::numeric_limits<double>::max_digits10);
+    const auto add = [&text](const char* name, const auto& value) {
+      text << ", " << name << ' ' << value;
     };
+    text << "model " << fingerprint_;
+    add("precision", options_.precision);
+    add("data", data_hash());
+    add("held out", batches_.held_out_hash());
+    add("validation windows", options_.validation_windows);
     add("cut", options_.cut);
     add("projection", options_.train_projection);
     add("soft prompt", options_.train_soft_prompt);
@@ -221,7 +235,7 @@ class Trainer::Impl {
     add("weight decay", options_.weight_decay);
     add("gradient", options_.clip_gradient);
     add("seed", options_.seed);
-    return text;
+    return std::move(text).str();
   }
 
   /// Of the next step: rises over the warm-up, then falls along a cosine to a tenth.
@@ -259,6 +273,7 @@ class Trainer::Impl {
   }
 
   FrozenModel model_;
+  std::string fingerprint_;
   std::optional<Channel> channel_;
   TrainOptions options_;
   Batches batches_;
@@ -277,10 +292,13 @@ Result<Trainer> Trainer::make(std::shared_ptr<const model::ModelFile> file, Trai
   }
   return guarded([&]() -> Result<Trainer> {
     if (options.threads > 0) at::set_num_threads(options.threads);
+    ThreadPool pool(static_cast<size_t>(std::max(options.threads, 0)));
+    ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*file, pool));
     ISTHMUS_ASSIGN(FrozenModel model,
                    FrozenModel::load(std::move(file), options.cut, options.device,
                                      options.precision, options.recompute));
-    return Trainer(std::make_unique<Impl>(std::move(model), std::move(text), std::move(options)));
+    return Trainer(std::make_unique<Impl>(std::move(model), fingerprint.to_string(),
+                                          std::move(text), std::move(options)));
   });
 }
 
@@ -327,6 +345,10 @@ Result<Parts> Trainer::parts() const {
 
 std::string Trainer::data_hash() const {
   return impl_->data_hash();
+}
+
+const std::string& Trainer::fingerprint() const {
+  return impl_->fingerprint();
 }
 
 Status Trainer::save(const std::filesystem::path& path, const std::string& note) const {

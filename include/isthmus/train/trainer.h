@@ -94,7 +94,7 @@ struct StepReport {
 class Trainer {
  public:
   /// \returns kInvalidArgument (options, shapes, text too short), kNoDevice, kOutOfMemory,
-  /// kDeviceFailed, the errors of reading weights.
+  /// kDeviceFailed, the errors of reading weights and of model::fingerprint.
   [[nodiscard]] static Result<Trainer> make(std::shared_ptr<const model::ModelFile> file,
                                             TrainText text, TrainOptions options);
   Trainer(Trainer&&) noexcept;
@@ -107,9 +107,11 @@ class Trainer {
   /// The same for some tokens, read together from position 0.
   [[nodiscard]] Result<Matrix> boundary_rows(std::span<const int32_t> tokens) const;
 
-  /// What to train from, and the stages behind the projection; no `proj` and no calibration. To be
-  /// called before all that follows. \returns kInvalidArgument for shapes that do not fit each
-  /// other and the model; kUnsupported for such a stage; the errors of BoundaryCodec::make.
+  /// What to train from, and the stages behind the projection; no `proj`, no calibration, and no
+  /// clip beside `rotate` or `split`: it would cut other numbers than the latents, and turning is
+  /// the projection's. To be called before all that follows. \returns kInvalidArgument for shapes
+  /// that do not fit each other and the model; kUnsupported for such a stage; the errors of
+  /// BoundaryCodec::make.
   [[nodiscard]] Status start_from(const Parts& parts, const codec::CodecSpec& codec);
 
   /// Loss and gradients of the batches that the next step would take. Nothing changes.
@@ -129,11 +131,14 @@ class Trainer {
   [[nodiscard]] Result<Parts> parts() const;
   /// BLAKE2b of the training tokens, in hex.
   [[nodiscard]] std::string data_hash() const;
+  /// Of the model's weights (model::fingerprint).
+  [[nodiscard]] const std::string& fingerprint() const;
 
   /// Everything that later steps depend on, and `note`, a text of the caller's.
   [[nodiscard]] Status save(const std::filesystem::path& path, const std::string& note = {}) const;
   /// Goes on where `save` was called; gives its note back. \returns kInvalidArgument for one of
-  /// other options or text; kNotFound, kIo, kTruncated, kCorrupt.
+  /// another model, other options or text; kNotFound, kIo, kTruncated, kCorrupt. Nothing has
+  /// changed then.
   [[nodiscard]] Result<std::string> resume(const std::filesystem::path& path);
 
  private:

@@ -3,6 +3,7 @@
 #include <isthmus/codec/codec.h>
 #include <isthmus/core/thread_pool.h>
 #include <isthmus/engine/cpu_engine.h>
+#include <isthmus/model/safetensors.h>
 #include <isthmus/train/fit.h>
 #include <isthmus/train/trainer.h>
 
@@ -361,6 +362,25 @@ TEST_CASE("a checkpoint of another run, or none, is refused", "[train][checkpoin
   CHECK_FAILS_WITH(make(model, options, parts, "int8").resume(path), ErrorCode::kInvalidArgument);
   CHECK_FAILS_WITH(fit(trainer, {.checkpoint = path}, {}), ErrorCode::kCorrupt);  // not fit's note
 
+  // Another model of the same shape, other arithmetic, and other measurements.
+  const auto other = tiny();
+  other->set("blk.2.attn_q.weight", 5, 0.5F);
+  CHECK_FAILS_WITH(make(other, small_options(), parts, "int8").resume(path),
+                   ErrorCode::kInvalidArgument);
+  const auto refused = [&](const auto& change) {
+    TrainOptions changed = small_options();
+    change(changed);
+    CHECK_FAILS_WITH(make(model, changed, parts, "int8").resume(path), ErrorCode::kInvalidArgument);
+  };
+  refused([](TrainOptions& o) { o.precision = "bf16"; });
+  refused([](TrainOptions& o) { o.validation_windows = 1; });
+  refused([](TrainOptions& o) { o.rate += 1e-9; });
+  TrainText text = text_for(model->config());
+  text.held_out.pop_back();
+  Trainer measured = value_of(Trainer::make(model, text, small_options()));
+  value_of(measured.start_from(parts, value_of(codec::CodecSpec::parse("int8"))));
+  CHECK_FAILS_WITH(measured.resume(path), ErrorCode::kInvalidArgument);
+
   std::ifstream in(path, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(in)), {});
   for (size_t length = 0; length < bytes.size(); length += 1 + length / 16) {
@@ -369,6 +389,59 @@ TEST_CASE("a checkpoint of another run, or none, is refused", "[train][checkpoin
     std::ofstream(cut, std::ios::binary) << bytes.substr(0, length);
     REQUIRE_FALSE(trainer.resume(cut));
   }
+}
+
+TEST_CASE("a checkpoint that is refused changes nothing", "[train][checkpoint]") {
+  const auto model = tiny();
+  const test::TempFolder folder;
+  const auto path = folder.path() / "run";
+  Trainer trainer = make(model, small_options(), some_parts(model->config(), 6), "int8");
+  value_of(trainer.save(path));
+  value_of(trainer.step());
+  const Parts now = value_of(trainer.parts());
+
+  const auto bytes = value_of(model::safetensors::load(path, 1 << 20));
+  auto tensors = value_of(model::safetensors::parse(bytes));
+  tensors.pop_back();
+  const auto broken = folder.path() / "broken";
+  value_of(
+      model::safetensors::save(broken, tensors, value_of(model::safetensors::metadata(bytes))));
+  CHECK_FAILS_WITH(trainer.resume(broken), ErrorCode::kCorrupt);
+  CHECK(trainer.steps_done() == 1);
+  CHECK(same_bits(value_of(trainer.parts()), now));
+}
+
+TEST_CASE("a step that fails leaves nothing behind", "[train][checkpoint]") {
+  const auto model = tiny();
+  const TrainText text = text_for(model->config());
+  // A word that occurs once, whose row no codec takes: steps fail at their first or second batch.
+  const auto once = std::ranges::find_if(
+      text.training, [&](int32_t id) { return std::ranges::count(text.training, id) == 1; });
+  REQUIRE(once != text.training.end());
+  const auto width = static_cast<size_t>(model->config().hidden_size);
+  model->set("token_embd.weight", static_cast<size_t>(*once) * width, 1e32F);
+  TrainOptions options = small_options();
+  options.cut = 0;
+  options.batch = 1;
+  options.accumulate = 2;
+  const test::TempFolder folder;
+  const auto path = folder.path() / "run";
+  int failed = 0;
+  for (options.seed = 1; options.seed <= 20; ++options.seed) {
+    Trainer trainer = make(model, options, some_parts(model->config(), 6), "int4");
+    value_of(trainer.save(path));
+    const auto first = trainer.step();
+    auto last = first;
+    while (last && trainer.steps_done() < options.steps) last = trainer.step();
+    if (!first || last) continue;
+    ++failed;
+    CHECK_FAILS_WITH(last, ErrorCode::kNotFinite);
+    value_of(trainer.resume(path));
+    const StepReport again = value_of(trainer.step());
+    CHECK(again.loss == first->loss);
+    CHECK(again.gradient_norm == first->gradient_norm);
+  }
+  CHECK(failed > 2);
 }
 
 TEST_CASE("what a codec loses is least behind a fitted decoder", "[train][start]") {
@@ -453,6 +526,13 @@ TEST_CASE("what makes no sense is refused by name", "[train]") {
   CHECK_FAILS_WITH(
       trainer.start_from(parts, value_of(codec::CodecSpec::parse("proj:6:0123456789abcdef|int4"))),
       ErrorCode::kUnsupported);
+  const Matrix rows = some(20, parts.encoder.cols(), 4, 1);
+  for (const char* stages : {"rotate|clip:max=1|int4", "split:1|clip:l2=1|int4"}) {
+    const auto spec = value_of(codec::CodecSpec::parse(stages));
+    CHECK_FAILS_WITH(trainer.start_from(parts, spec), ErrorCode::kUnsupported);
+    CHECK_FAILS_WITH(fit_decoder(rows.view(), parts.encoder, spec, 1), ErrorCode::kUnsupported);
+  }
+  CHECK(trainer.start_from(parts, value_of(codec::CodecSpec::parse("split:1|rotate|int4"))));
 }
 
 TEST_CASE("fresh adapters change nothing, and have a place", "[train][start]") {
