@@ -1,30 +1,35 @@
 #include <isthmus/train/fit.h>
 
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <string>
+#include <utility>
 
 namespace isthmus::train {
 namespace {
 
-/// What a run remembers beside the trainer's state.
+/// What a run remembers beside the trainer's state: a line of numbers, then the caller's.
 struct Memory {
   double best_loss = std::numeric_limits<double>::infinity();
   int64_t best_steps = 0;
   int64_t since_best = 0;  // measurements
+  std::string callers;
 
   [[nodiscard]] std::string to_note() const {
     std::ostringstream note;
     note.precision(17);
-    note << best_loss << ' ' << best_steps << ' ' << since_best;
-    return note.str();
+    note << best_loss << ' ' << best_steps << ' ' << since_best << '\n' << callers;
+    return std::move(note).str();
   }
 
   [[nodiscard]] static Result<Memory> parse(const std::string& note) {
     Memory memory;
     std::istringstream in(note);
-    if (in >> memory.best_loss >> memory.best_steps >> memory.since_best) return memory;
-    return fail(ErrorCode::kCorrupt, "train: the checkpoint's note is '" + note + "'");
+    if (!(in >> memory.best_loss >> memory.best_steps >> memory.since_best) || in.get() != '\n')
+      return fail(ErrorCode::kCorrupt, "train: the checkpoint's note is '" + note + "'");
+    memory.callers.assign(std::istreambuf_iterator<char>(in), {});
+    return memory;
   }
 };
 
@@ -38,6 +43,7 @@ class Fit {
     if (!options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint)) {
       ISTHMUS_ASSIGN(const std::string note, trainer_.resume(options_.checkpoint));
       ISTHMUS_ASSIGN(memory_, Memory::parse(note));
+      if (events_.on_resume) ISTHMUS_TRY(events_.on_resume(memory_.callers));
     } else {
       ISTHMUS_TRY(measure());
     }
@@ -59,10 +65,11 @@ class Fit {
     ISTHMUS_ASSIGN(const double loss, trainer_.validate());
     const bool best = loss < memory_.best_loss;
     ++memory_.since_best;
-    if (best) memory_ = {loss, trainer_.steps_done(), 0};
+    if (best) memory_ = {.best_loss = loss, .best_steps = trainer_.steps_done()};
     if (events_.on_validation)
       ISTHMUS_TRY(events_.on_validation(trainer_.steps_done(), loss, best));
     if (options_.checkpoint.empty()) return {};
+    if (events_.note) memory_.callers = events_.note();
     return trainer_.save(options_.checkpoint, memory_.to_note());
   }
 

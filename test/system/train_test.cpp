@@ -54,28 +54,29 @@ std::string contents(const std::filesystem::path& path) {
 TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[system][train]") {
   const Fixture fixture;
   const auto path = [&](const char* name) { return (fixture.folder.path() / name).string(); };
-  const Finished finished = fixture.train({"--dims",
-                                           "4",
-                                           "--steps",
-                                           "3",
-                                           "--validate-every",
-                                           "1",
-                                           "--train",
-                                           "projection,soft-prompt",
-                                           "--soft-prompt",
-                                           "2",
-                                           "--soft-prompt-text",
-                                           "ab",
-                                           "--device-part",
-                                           path("device"),
-                                           "--server-part",
-                                           path("server"),
-                                           "--log",
-                                           path("log"),
-                                           "--svg",
-                                           path("svg"),
-                                           "--checkpoint",
-                                           path("checkpoint")});
+  const std::vector<std::string> flags = {"--dims",
+                                          "4",
+                                          "--steps",
+                                          "3",
+                                          "--validate-every",
+                                          "1",
+                                          "--train",
+                                          "projection,soft-prompt",
+                                          "--soft-prompt",
+                                          "2",
+                                          "--soft-prompt-text",
+                                          "ab",
+                                          "--device-part",
+                                          path("device"),
+                                          "--server-part",
+                                          path("server"),
+                                          "--log",
+                                          path("log"),
+                                          "--svg",
+                                          path("svg"),
+                                          "--checkpoint",
+                                          path("checkpoint")};
+  const Finished finished = fixture.train(flags);
   CAPTURE(finished.out, finished.err);
   REQUIRE(finished.exit_code == 0);
   const Artefact whole = value_of(Artefact::load(fixture.out));
@@ -92,6 +93,20 @@ TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[s
   CHECK(log.at("codec") == whole.codec().to_string());
   CHECK(log.at("tokens_per_step") == 6);
   CHECK(contents(path("svg")).starts_with("<svg"));
+
+  // Once more there is nothing to do: nothing is forgotten, and parts that are gone come back.
+  for (const char* name : {"device", "log"}) std::filesystem::remove(path(name));
+  const Finished again = fixture.train(flags);
+  CAPTURE(again.out, again.err);
+  CHECK(again.exit_code == 0);
+  CHECK(again.out == whole.codec().to_string() + "\n");
+  CHECK(value_of(Artefact::load(path("device"))).id() == whole.id());
+  const json log_again = json::parse(contents(path("log")));
+  for (const char* kept : {"codec", "steps", "validations"})
+    CHECK(log_again.at(kept) == log.at(kept));
+  std::filesystem::rename(fixture.out, path("elsewhere"));
+  CHECK(fixture.train(flags).exit_code == 1);
+  std::filesystem::rename(path("elsewhere"), fixture.out);
 
   const auto codec_measured = [&] {
     const Finished measured =

@@ -122,7 +122,8 @@ void declare(CLI::App& app, TrainFlags& flags) {
   app.add_option("--device-part", flags.device_part, "file for the device's part alone");
   app.add_option("--server-part", flags.server_part, "file for the server's part alone");
   app.add_option("--checkpoint", flags.fit.checkpoint,
-                 "written while training; a run whose checkpoint is there goes on from it");
+                 "written while training; a run whose checkpoint is there goes on from it, log and "
+                 "all, and needs its --out");
   app.add_option("--log", flags.log, "JSON of every step and measurement");
   app.add_option("--svg", flags.svg, "file to draw the loss in");
 }

@@ -46,6 +46,27 @@ std::string to_json(const TrainReport& report) {
          "\n";
 }
 
+Status recall(const std::string& text, TrainReport& report) {
+  try {
+    const json log = json::parse(text);
+    for (const json& step : log.at("steps")) {
+      report.steps.push_back({.step = {.step = step.at("step").get<int64_t>(),
+                                       .loss = step.at("loss").get<double>(),
+                                       .gradient_norm = step.at("gradient_norm").get<double>()},
+                              .seconds = step.at("seconds").get<double>()});
+    }
+    for (const json& measured : log.at("validations")) {
+      report.validations.push_back({.steps = measured.at("step").get<int64_t>(),
+                                    .loss = measured.at("loss").get<double>(),
+                                    .best = measured.at("best").get<bool>(),
+                                    .seconds = measured.at("seconds").get<double>()});
+    }
+    return {};
+  } catch (const json::exception& error) {
+    return fail(ErrorCode::kCorrupt, std::string("train: the checkpoint's log: ") + error.what());
+  }
+}
+
 std::string to_chart(const TrainReport& report) {
   // A divergence is the logarithm of what perplexity grows by on text of the clean model's own.
   Chart chart{.title = "Perplexity while training",

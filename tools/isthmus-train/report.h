@@ -33,6 +33,8 @@ struct TrainReport {
 /// One measurement as a line.
 [[nodiscard]] std::string to_line(const TrainReport& report);
 [[nodiscard]] std::string to_json(const TrainReport& report);
+/// Puts the steps and measurements of a `to_json` into `report`. \returns kCorrupt.
+[[nodiscard]] Status recall(const std::string& text, TrainReport& report);
 [[nodiscard]] std::string to_chart(const TrainReport& report);
 
 }  // namespace isthmus::tools

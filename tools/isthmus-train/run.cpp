@@ -2,8 +2,6 @@
 
 #include <isthmus/artefact/artefact.h>
 #include <isthmus/core/clock.h>
-#include <isthmus/core/thread_pool.h>
-#include <isthmus/model/fingerprint.h>
 #include <isthmus/model/model_file.h>
 #include <isthmus/text/tokenizer.h>
 
@@ -84,9 +82,11 @@ class Training {
     report_.data_hash = trainer_.data_hash();
     report_.tokens_per_step = flags_.options.tokens_per_step();
     const train::FitEvents events{
+        .on_resume = [this](const std::string& note) { return go_on(note); },
         .on_step = [this](const train::StepReport& step) { note_step(step); },
         .on_validation = [this](int64_t steps, double loss,
-                                bool best) { return note_validation(steps, loss, best); }};
+                                bool best) { return note_validation(steps, loss, best); },
+        .note = [this] { return to_json(report_); }};
     ISTHMUS_TRY(train::fit(trainer_, flags_.fit, events));
     ISTHMUS_TRY(write_log());
     return std::move(report_);
@@ -94,9 +94,6 @@ class Training {
 
  private:
   Status start() {
-    ThreadPool pool(static_cast<size_t>(flags_.options.threads));
-    ISTHMUS_ASSIGN(const model::Fingerprint fingerprint, model::fingerprint(*file_, pool));
-    fingerprint_ = fingerprint.to_string();
     ISTHMUS_ASSIGN(const Matrix rows, start_rows());
     train::Parts parts;
     if (!flags_.from.empty()) {
@@ -147,7 +144,7 @@ class Training {
     ISTHMUS_ASSIGN(const auto artefacts, load_artefacts({path}));
     ISTHMUS_TRY(artefacts.front()->check(file_->config(), flags_.options.cut));
     // Adapters must be of these very weights.
-    ISTHMUS_TRY(artefact::adapted_model(file_, artefacts, fingerprint_));
+    ISTHMUS_TRY(artefact::adapted_model(file_, artefacts, trainer_.fingerprint()));
     return artefacts.front()->parts();
   }
 
@@ -173,11 +170,27 @@ class Training {
     return write_log();
   }
 
+  /// What an earlier run of this training told, and its best, whose parts may be wanted only now.
+  /// Stopped between the two, it has written a better one than its checkpoint knows.
+  Status go_on(const std::string& note) {
+    ISTHMUS_TRY(recall(note, report_));
+    ISTHMUS_ASSIGN(const auto best, artefact::Artefact::load(flags_.out));
+    ISTHMUS_TRY(best.check(file_->config(), flags_.options.cut));
+    const artefact::Origin& origin = best.origin();
+    if (origin.fingerprint != trainer_.fingerprint() || origin.data != trainer_.data_hash() ||
+        origin.codec != codec_) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "train: '" + flags_.out.string() + "' is not what the checkpoint's run made");
+    }
+    report_.codec = best.codec().to_string();
+    return write_parts(best);
+  }
+
   Status write_artefact() {
     ISTHMUS_ASSIGN(train::Parts parts, trainer_.parts());
     ISTHMUS_ASSIGN(const auto artefact,
                    artefact::Artefact::make({.model = artefact::model_name(file_->config()),
-                                             .fingerprint = fingerprint_,
+                                             .fingerprint = trainer_.fingerprint(),
                                              .cut = flags_.options.cut,
                                              .codec = codec_,
                                              .data = trainer_.data_hash(),
@@ -185,6 +198,10 @@ class Training {
                                             std::move(parts)));
     report_.codec = artefact.codec().to_string();
     ISTHMUS_TRY(artefact.save(flags_.out));
+    return write_parts(artefact);
+  }
+
+  Status write_parts(const artefact::Artefact& artefact) {
     if (!flags_.device_part.empty())
       ISTHMUS_TRY(artefact.save(flags_.device_part, artefact::Half::kDevice));
     if (flags_.server_part.empty()) return {};
@@ -204,7 +221,6 @@ class Training {
   std::shared_ptr<const model::ModelFile> file_;
   text::Tokenizer tokenizer_;
   train::Trainer trainer_;
-  std::string fingerprint_;
   codec::CodecSpec codec_;
   TrainReport report_;
   SteadyClock clock_;

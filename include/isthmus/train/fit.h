@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
 
 namespace isthmus::train {
 
@@ -18,10 +19,15 @@ struct FitOptions {
 
 /// Told what happens, from the fitting thread. May be empty.
 struct FitEvents {
+  /// First of all when a run goes on from its checkpoint, with what `note` gave then. An error ends
+  /// the run.
+  std::function<Status(const std::string& note)> on_resume;
   std::function<void(const StepReport& report)> on_step;
   /// \param best whether no earlier measurement was as low: the parts are worth keeping. An error
   /// ends the run.
   std::function<Status(int64_t steps, double loss, bool best)> on_validation;
+  /// What to keep with a checkpoint; asked after each `on_validation`.
+  std::function<std::string()> note;
 };
 
 struct FitResult {

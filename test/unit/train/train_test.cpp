@@ -322,14 +322,22 @@ TEST_CASE("a run that goes on from a checkpoint makes the same weights", "[train
   const FitResult expected = value_of(fit(whole, {.validate_every = 4}, {}));
   {
     Trainer first = make(model, options, parts, codec);
-    const FitEvents stop{.on_validation = [](int64_t steps, double, bool) -> Status {
-      if (steps < 8) return {};
-      return fail(ErrorCode::kCancelled, "enough");
-    }};
+    const FitEvents stop{
+        .on_validation = [](int64_t steps, double, bool) -> Status {
+          if (steps < 8) return {};
+          return fail(ErrorCode::kCancelled, "enough");
+        },
+        .note = [&] { return "two lines\nafter " + std::to_string(first.steps_done()); }};
     CHECK_FAILS_WITH(fit(first, saved, stop), ErrorCode::kCancelled);  // after 4 steps were kept
   }
   Trainer second = make(model, options, parts, codec);
-  const FitResult result = value_of(fit(second, saved, {}));
+  std::string note;
+  const FitEvents resumed{.on_resume = [&](const std::string& kept) {
+    note = kept;
+    return Status();
+  }};
+  const FitResult result = value_of(fit(second, saved, resumed));
+  CHECK(note == "two lines\nafter 4");
   CHECK(second.steps_done() == 8);
   CHECK(same_bits(value_of(second.parts()), value_of(whole.parts())));
   CHECK(result.best_loss == expected.best_loss);
