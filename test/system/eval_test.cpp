@@ -149,6 +149,7 @@ TEST_CASE("isthmus-eval: wrong usage is exit code 2, help and version are 0", "[
                                                                 {"--tokens", "0"},
                                                                 {"--front-bits", "4"},
                                                                 {"--whole", "--specs", "f16"},
+                                                                {"--whole", "--artefact", "a"},
                                                                 {"--precision", "fine,fast"},
                                                                 {"--specs", "f16;f17"},
                                                                 {"--specs", "klt:*|step:1"},

@@ -111,8 +111,8 @@ TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[s
   const auto codec_measured = [&] {
     const Finished measured =
         test::run({kBin + "/isthmus-eval", "--model", fixture.model.string(), "--text",
-                   (fixture.texts / "a.txt").string(), "--window", "8", "--tokens", "16", "--cuts",
-                   "0", "--artefact", fixture.out.string(), "--json"});
+                   (fixture.texts / "a.txt").string(), "--window", "8", "--tokens", "16",
+                   "--artefact", fixture.out.string(), "--json"});
     CAPTURE(measured.out, measured.err);
     REQUIRE(measured.exit_code == 0);
     return json::parse(measured.out).at(0).at("spec").get<std::string>();

@@ -5,10 +5,11 @@
 
 namespace isthmus::tools {
 
-void declare_artefacts(CLI::App& app, std::vector<std::filesystem::path>& files) {
-  app.add_option("--artefact", files,
-                 "file that a codec's proj:<d>:<hash> names (isthmus-train makes it), or this "
-                 "side's half; may be repeated");
+CLI::Option* declare_artefacts(CLI::App& app, std::vector<std::filesystem::path>& files) {
+  return app.add_option(
+      "--artefact", files,
+      "file that a codec's proj:<d>:<hash> names (isthmus-train makes it), or this "
+      "side's half; may be repeated");
 }
 
 Result<artefact::Artefacts> load_artefacts(const std::vector<std::filesystem::path>& files) {

@@ -10,7 +10,7 @@
 
 namespace isthmus::tools {
 
-void declare_artefacts(CLI::App& app, std::vector<std::filesystem::path>& files);
+CLI::Option* declare_artefacts(CLI::App& app, std::vector<std::filesystem::path>& files);
 
 /// \returns the errors of Artefact::load.
 [[nodiscard]] Result<artefact::Artefacts> load_artefacts(

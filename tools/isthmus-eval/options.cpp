@@ -28,7 +28,7 @@ void declare_specs(CLI::App& app, EvalFlags& flags, CLI::Option* whole) {
       ->delimiter(';')
       ->check(check_spec)
       ->excludes(whole);
-  declare_artefacts(app, flags.artefacts);
+  declare_artefacts(app, flags.artefacts)->excludes(whole);
   app.add_option("--svg", flags.svg, "file to draw rate against quality in")->excludes(whole);
   auto* text = app.add_option("--calibration-text", flags.calibration_text,
                               "UTF-8 text to make calibrations from; not the one evaluated")
@@ -69,8 +69,10 @@ void declare(CLI::App& app, EvalFlags& flags) {
   app.add_option("--window", flags.window, "tokens read together, each window from position 0")
       ->check(CLI::Range(size_t{2}, size_t{1} << 20))
       ->capture_default_str();
-  app.add_option("--cuts", flags.cuts,
-                 "layers of the front, separated by commas; a tenth of the model's when absent")
+  app.add_option(
+         "--cuts", flags.cuts,
+         "layers of the front, separated by commas; when absent the artefacts', or a tenth of "
+         "the model's")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber);
   declare_threads(app, flags.threads);

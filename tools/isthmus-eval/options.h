@@ -15,7 +15,7 @@ struct EvalFlags {
   std::filesystem::path text;
   size_t tokens = 32'768;
   size_t window = 512;
-  std::vector<int32_t> cuts;                       // empty: a tenth of the model's layers
+  std::vector<int32_t> cuts;  // empty: the artefacts', or a tenth of the layers
   std::vector<std::string> precisions = {"fine"};  // one, but for --whole
   int threads = 0;
   bool json = false;

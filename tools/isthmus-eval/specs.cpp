@@ -12,7 +12,6 @@
 #include <memory>
 #include <utility>
 
-#include "common/artefact_flags.h"
 #include "common/engine_flags.h"
 #include "common/terminal.h"
 
@@ -64,16 +63,11 @@ engine::CpuEngineOptions engine_options(const EvalFlags& flags) {
 /// Evaluates cut after cut with one engine.
 class Run {
  public:
-  Run(const Subject& subject, const EvalFlags& flags, artefact::Artefacts artefacts,
-      engine::Engine& engine, ThreadPool& pool)
-      : subject_(subject),
-        flags_(flags),
-        artefacts_(std::move(artefacts)),
-        engine_(engine),
-        pool_(pool) {}
+  Run(const Subject& subject, const EvalFlags& flags, engine::Engine& engine, ThreadPool& pool)
+      : subject_(subject), flags_(flags), engine_(engine), pool_(pool) {}
 
   Result<SpecResults> all_cuts() {
-    SpecResults results{.patterns = patterns_of(flags_, artefacts_), .cuts = subject_.cuts};
+    SpecResults results{.patterns = patterns_of(flags_, subject_.artefacts), .cuts = subject_.cuts};
     for (size_t i = 0; i < subject_.cuts.size(); ++i) {
       const auto progress = [&](double fraction) {
         bar_.update((static_cast<double>(i) + fraction) /
@@ -96,7 +90,7 @@ class Run {
     for (const std::string& pattern : patterns) {
       const uint64_t hash = calibration ? calibration->hash() : 0;
       ISTHMUS_ASSIGN(const auto spec, codec::CodecSpec::parse(with_calibration(pattern, hash)));
-      const auto artefact = artefact::find(spec, artefacts_);
+      const auto artefact = artefact::find(spec, subject_.artefacts);
       if (artefact != nullptr) ISTHMUS_TRY(artefact->check(engine_.config(), cut));
       ISTHMUS_ASSIGN(auto codec, codec::BoundaryCodec::make(
                                      spec, static_cast<size_t>(engine_.config().hidden_size),
@@ -148,7 +142,6 @@ class Run {
 
   const Subject& subject_;
   const EvalFlags& flags_;
-  artefact::Artefacts artefacts_;
   engine::Engine& engine_;
   ThreadPool& pool_;
   ThreadTime time_;
@@ -184,8 +177,7 @@ Result<SpecResults> evaluate_specs(const Subject& subject, const EvalFlags& flag
   ThreadPool pool(static_cast<size_t>(flags.threads));
   ISTHMUS_ASSIGN(const auto engine, load_layers(subject.file, {0, subject.layer_count()}, pool,
                                                 engine_options(flags)));
-  ISTHMUS_ASSIGN(artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
-  return Run(subject, flags, std::move(artefacts), *engine, pool).all_cuts();
+  return Run(subject, flags, *engine, pool).all_cuts();
 }
 
 }  // namespace isthmus::tools

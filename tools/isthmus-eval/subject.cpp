@@ -5,15 +5,37 @@
 #include <algorithm>
 #include <string>
 
+#include "common/artefact_flags.h"
 #include "common/terminal.h"
 #include "common/text_file.h"
 
 namespace isthmus::tools {
+namespace {
+
+/// The cut when none is named.
+Result<int32_t> own_cut(const artefact::Artefacts& artefacts, int32_t layers) {
+  if (artefacts.empty()) return std::max(1, layers / 10);
+  const int32_t cut = artefacts.front()->origin().cut;
+  for (const auto& artefact : artefacts) {
+    if (artefact->origin().cut == cut) continue;
+    return fail(ErrorCode::kInvalidArgument, "eval: artefacts for cuts " + std::to_string(cut) +
+                                                 " and " + std::to_string(artefact->origin().cut) +
+                                                 ", one cut at a time");
+  }
+  return cut;
+}
+
+}  // namespace
+
 Result<Subject> open_subject(const EvalFlags& flags) {
   Subject subject{.cuts = flags.cuts};
   ISTHMUS_ASSIGN(subject.file, model::ModelFile::open(flags.model));
+  ISTHMUS_ASSIGN(subject.artefacts, load_artefacts(flags.artefacts));
   const int32_t layers = subject.layer_count();
-  if (subject.cuts.empty()) subject.cuts = {std::max(1, layers / 10)};
+  if (subject.cuts.empty()) {
+    ISTHMUS_ASSIGN(const int32_t cut, own_cut(subject.artefacts, layers));
+    subject.cuts = {cut};
+  }
   for (const int32_t cut : subject.cuts) {
     if (cut > layers) {
       return fail(ErrorCode::kInvalidArgument, "eval: cut is " + std::to_string(cut) +

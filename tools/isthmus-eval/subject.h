@@ -1,6 +1,7 @@
 // What isthmus-eval reads: the model file and the windows of the text.
 #pragma once
 
+#include <isthmus/artefact/artefact.h>
 #include <isthmus/audit/quality.h>
 #include <isthmus/core/error.h>
 #include <isthmus/core/thread_pool.h>
@@ -19,12 +20,14 @@ struct Subject {
   std::shared_ptr<const model::ModelFile> file;
   audit::TextWindows text;
   audit::TextWindows calibration_text;  ///< no tokens: none is wanted
+  artefact::Artefacts artefacts;
   std::vector<int32_t> cuts;
 
   [[nodiscard]] int32_t layer_count() const { return file->config().layer_count; }
 };
 
-/// \returns the errors of opening and reading; kInvalidArgument for a cut behind the last layer.
+/// \returns the errors of opening and reading; kInvalidArgument for a cut behind the last layer,
+/// and when none is named and the artefacts are for several.
 [[nodiscard]] Result<Subject> open_subject(const EvalFlags& flags);
 
 /// Layers [first, end) with the embedding or the head that belongs to them.
