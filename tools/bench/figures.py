@@ -3,22 +3,24 @@
 
 usage: tools/bench/figures.py BIN_DIR MODEL.gguf [--repetitions N]
 
-Prints Markdown. Every figure is the median of N runs, with the smallest and the largest. Before anything is timed, the tokens of
-the split runs are compared with those of the unsplit run. Traffic is counted by a TCP proxy between the two processes, so
-encryption and protocol overhead are in it.
+Prints Markdown. Every figure is the median of N runs, with the smallest and the largest. Before anything is timed, placements
+that must give the unsplit model's tokens run once each and are compared with it, and so is each of their runs after that. Traffic
+is counted by a TCP proxy between the two processes, so encryption and protocol overhead are in it.
 """
 import argparse
 import json
 import os
 import platform
 import re
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
+
+from server import Server
 
 PROMPT = "Explain in a few sentences why the sky is blue and why sunsets are red."
 TOKENS = 64
@@ -56,22 +58,14 @@ class CountingProxy:
             pass
 
 
-class Server:
-    """An isthmus-server on a free port, and what it says about itself."""
-
-    def __init__(self, bin_dir, model, home, flags):
-        command = [f"{bin_dir}/isthmus-server", "--model", model, "--bind", "127.0.0.1:0", "--allow-any-client", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                        env={**os.environ, "ISTHMUS_HOME": home})
-        self.address = self.process.stdout.readline().strip()
-
-    def port(self):
-        return int(re.search(r":(\d+)\?", self.address).group(1))
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        log = self.process.communicate()[1]
-        return {name: float(value) for name, value in re.findall(r"(load_s|peak_resident_mb)=([\d.]+)", log)}
+@dataclass
+class Placement:
+    """Where layers run. Without a server's model all of them run on the device; `exact`: its tokens are the unsplit model's."""
+    name: str
+    flags: list
+    server_model: str = None
+    device_model: str = None
+    exact: bool = False
 
 
 def chat(bin_dir, model, home, flags):
@@ -86,33 +80,40 @@ def spread(values, digits=1):
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def measure(name, args, home, flags, server_model=None, device_model=None, expected=None):
-    """One row of the table: runs one placement N times. A server_model of None means no server."""
-    runs, servers, traffic = [], [], []
-    for _ in range(args.repetitions):
-        if server_model is None:
-            runs.append(chat(args.bin_dir, args.model, home, ["--local", *flags]))
-            continue
-        server = Server(args.bin_dir, server_model, home, ["--threads", "1"])
-        proxy = CountingProxy(server.port())
-        address = server.address.replace(f":{server.port()}?", f":{proxy.port}?")
-        run = chat(args.bin_dir, device_model or args.model, home, ["--server", address, *flags])
-        tokens = len(run["prompt_token_ids"]) + len(run["token_ids"]) - 1
-        runs.append(run)
-        traffic.append((run["bytes_up"] / tokens, proxy.up / tokens, run["bytes_down"] / tokens, proxy.down / tokens))
-        servers.append(server.stop())
-    if expected is not None and runs[0]["token_ids"] != expected:
-        sys.exit(f"figures: '{name}' generates other tokens than the unsplit model")
-    row = [name, spread([r["tokens_per_s"] for r in runs]), spread([r["time_to_first_token_s"] for r in runs], 2),
-           spread([r["load_s"] for r in runs], 2), f"{statistics.median(r['peak_resident_mb'] for r in runs):.0f}"]
-    if servers:
+def run(args, home, placement):
+    """One run: what isthmus-chat says, what the server says, and the bytes that crossed, up and down."""
+    if placement.server_model is None:
+        return chat(args.bin_dir, args.model, home, ["--local", *placement.flags]), None, None
+    server = Server(args.bin_dir, placement.server_model, home, "--threads", 1, stderr=subprocess.PIPE)
+    host, key = server.address.split("?")
+    host, port = host.rsplit(":", 1)
+    proxy = CountingProxy(int(port))
+    reply = chat(args.bin_dir, placement.device_model or args.model, home, ["--server", f"{host}:{proxy.port}?{key}", *placement.flags])
+    server.stop()
+    told = {name: float(value) for name, value in re.findall(r"(load_s|peak_resident_mb)=([\d.]+)", server.log)}
+    return reply, told, (proxy.up, proxy.down)
+
+
+def checked_run(args, home, placement, expected):
+    done = run(args, home, placement)
+    if placement.exact and done[0]["token_ids"] != expected:
+        sys.exit(f"figures: '{placement.name}' generates other tokens than the unsplit model")
+    return done
+
+
+def measure(args, home, placement, expected):
+    """One row of the table: runs one placement N times."""
+    replies, servers, traffic = zip(*(checked_run(args, home, placement, expected) for _ in range(args.repetitions)))
+    row = [placement.name, spread([r["tokens_per_s"] for r in replies]), spread([r["time_to_first_token_s"] for r in replies], 2),
+           spread([r["load_s"] for r in replies], 2), f"{statistics.median(r['peak_resident_mb'] for r in replies):.0f}"]
+    if placement.server_model:
+        tokens = [len(r["prompt_token_ids"]) + len(r["token_ids"]) - 1 for r in replies]
         row += [f"{statistics.median(s['load_s'] for s in servers):.2f}",
-                f"{statistics.median(s['peak_resident_mb'] for s in servers):.0f}"]
-        row += [f"{statistics.median(t[1] for t in traffic):.0f}", f"{statistics.median(t[3] for t in traffic):.0f}"]
+                f"{statistics.median(s['peak_resident_mb'] for s in servers):.0f}",
+                *(f"{statistics.median(t[way] / n for t, n in zip(traffic, tokens)):.0f}" for way in (0, 1))]
     else:
         row += ["", "", "", ""]
     print("| " + " | ".join(row) + " |", flush=True)
-    return runs[0]["token_ids"]
 
 
 def cpu_name():
@@ -129,23 +130,32 @@ def main():
 
     print(f"{cpu_name()}, {os.cpu_count()} cores; {os.path.basename(args.model)}; prompt and {TOKENS} greedy tokens; "
           f"median (least to most) of {args.repetitions} runs.\n")
-    print("| placement | tokens/s | first token s | device load s | device MB | server load s | server MB | bytes up/token "
-          "| bytes down/token |")
-    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
-        whole = measure("whole model, 1 thread", args, home, ["--threads", "1"])
-        measure("whole model, 2 threads", args, home, ["--threads", "2"], expected=whole)
-        split = ["--threads", "1", "--cut", "3"]
-        measure("cut 3, f32", args, home, [*split, "--codec", "f32"], args.model, expected=whole)
-        measure("cut 3, f16", args, home, [*split, "--codec", "f16"], args.model)
-        measure("cut 3, default codec", args, home, split, args.model)
-        measure("cut 3, tail 30, default codec", args, home, [*split, "--tail", "30"], args.model)
-        measure("cut 15, default codec", args, home, ["--threads", "1", "--cut", "15"], args.model)
         front, back = f"{home}/front.gguf", f"{home}/back.gguf"
         slicer = [f"{args.bin_dir}/isthmus-slice", "--model", args.model]
         subprocess.run([*slicer, "--layers", "0:3", "--embedding", "--output", front], check=True, stdout=subprocess.DEVNULL)
         subprocess.run([*slicer, "--layers", "3:30", "--head", "--output", back], check=True, stdout=subprocess.DEVNULL)
-        measure("cut 3, f32, sliced files", args, home, [*split, "--codec", "f32"], back, front, expected=whole)
+        whole = Placement("whole model, 1 thread", ["--threads", "1"], exact=True)
+        split = ["--threads", "1", "--cut", "3"]
+        placements = [
+            whole,
+            Placement("whole model, 2 threads", ["--threads", "2"], exact=True),
+            Placement("cut 3, f32", [*split, "--codec", "f32"], args.model, exact=True),
+            Placement("cut 3, f16", [*split, "--codec", "f16"], args.model),
+            Placement("cut 3, default codec", split, args.model),
+            Placement("cut 3, tail 30, default codec", [*split, "--tail", "30"], args.model),
+            Placement("cut 15, default codec", ["--threads", "1", "--cut", "15"], args.model),
+            Placement("cut 3, f32, sliced files", [*split, "--codec", "f32"], back, front, exact=True),
+        ]
+        expected = run(args, home, whole)[0]["token_ids"]
+        for placement in placements:
+            if placement.exact:
+                checked_run(args, home, placement, expected)
+        print("| placement | tokens/s | first token s | device load s | device MB | server load s | server MB | bytes up/token "
+              "| bytes down/token |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for placement in placements:
+            measure(args, home, placement, expected)
         sizes = [f"{os.path.getsize(path) / 1e6:.1f} MB" for path in (args.model, front, back)]
         print(f"\nFiles: whole model {sizes[0]}, front slice {sizes[1]}, back slice {sizes[2]}.")
 

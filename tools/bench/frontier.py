@@ -6,16 +6,19 @@
         --artefact none.safetensors --artefact mu200.safetensors --artefact mu100.safetensors ...
 
 For every artefact: perplexity of the test text (isthmus-eval), tokens that attackers read of it (isthmus-audit) with the mechanism's epsilon, and coherence of
-continuations (coherence.py, which says what that is). Writes all that was measured and a chart, prints Markdown. What is already in the folder --work
-is not measured again, so a run that was cut short goes on. Texts hold a paragraph a line.
+continuations (coherence.py, which says what that is). Writes all that was measured and a chart, prints Markdown. What is already in the folder --work,
+under names made of command and artefacts, is not measured again, so a run that was cut short goes on, and artefacts can be added. Texts hold a paragraph a line.
 """
 import argparse
+import hashlib
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+
+from coherence import flags_of
 
 ATTACKERS = {  # of isthmus-audit: title, colour, dashed
     "nearest_neighbor": ("nearest neighbour", "#1f77b4", False),
@@ -28,41 +31,46 @@ ATTACKERS = {  # of isthmus-audit: title, colour, dashed
 FLOORS = {"unigram_prior": "the commonest token", "language_prior": "language model told all earlier tokens"}
 
 
-def measured(path, command):
-    """What is in the file, which the command's output, or its --output, fills first."""
+def contents_hash(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def measured(args, kind, command, artefacts, output_flag=False):
+    """What the command prints, or with `output_flag` writes, as JSON about these artefacts; from the folder if it was asked before."""
+    command = [*command, *flags_of(artefacts)]
+    key = hashlib.sha256(json.dumps([command, *map(contents_hash, artefacts)]).encode()).hexdigest()[:16]
+    path = f"{args.work}/{kind}-{key}.json"
     if not os.path.exists(path):
+        command += ["--output", path] if output_flag else []
         print(" ".join(command), file=sys.stderr)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             sys.exit(f"frontier: {command[0]} failed")
-        if "--output" not in command:
+        if not output_flag:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(done.stdout)
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
-def flags_of(artefacts):
-    return [flag for path in artefacts for flag in ("--artefact", path)]
-
-
 def measure(args):
     """A dictionary for each artefact, and what is common to all."""
     threads = ["--threads", str(args.threads)]
-    evaluation = measured(f"{args.work}/eval.json", [
+    evaluation = measured(args, "eval", [
         f"{args.bin}/isthmus-eval", "--model", args.model, "--text", args.test_text, "--cuts", "0", "--window", "512", "--tokens",
-        str(args.eval_tokens), "--precision", "fast", *threads, "--json", *flags_of(args.artefact)])
-    coherence = measured(f"{args.work}/coherence.json", [
+        str(args.eval_tokens), "--precision", "fast", *threads, "--json"], args.artefact)
+    coherence = measured(args, "coherence", [
         sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "coherence.py"), args.bin, args.model, "--texts", args.test_text,
-        "--samples", str(args.samples), "--tokens", str(args.reply_tokens), *flags_of(args.artefact), "--output", f"{args.work}/coherence.json"])
+        "--samples", str(args.samples), "--tokens", str(args.reply_tokens)], args.artefact, output_flag=True)
     coherent = {row["name"]: row for row in coherence}
     levels = []
     for path in args.artefact:
         name = os.path.splitext(os.path.basename(path))[0]
-        audit = measured(f"{args.work}/{name}.audit.json", [
+        audit = measured(args, "audit", [
             f"{args.bin}/isthmus-audit", "--model", args.model, "--train-text", args.train_text, "--test-text", args.test_text, "--train-tokens",
             str(args.train_tokens), "--test-tokens", str(args.test_tokens), "--window", str(args.window), "--precision", "fast", *threads,
-            "--json", "--artefact", path])
+            "--json"], [path])
         quality = next(row for row in evaluation if row["spec"] == audit[0]["spec"])
         mu = re.search(r"mu=([0-9.e+]+)", quality["spec"])
         levels.append({"name": name, "spec": quality["spec"], "mu": float(mu[1]) if mu else None, "perplexity": quality["perplexity"],

@@ -9,7 +9,7 @@ Its time per token is that of a reply to a short one; replies of one token tell 
 the device sees it, is the prompt's. Then the planner chooses freely among all cuts and the grid's codecs under a limit of device memory
 that no whole model fits, and its choice runs against the grid's three fastest cells that the limit allows, taking turns. Greedy, raw
 prompts. Prints a table and writes JSON; of each cell link, cut, spec, measured and predicted seconds, bytes, and a hash of the tokens,
-which a codec may change and a link may not; and of each link the planner's choice and its rivals.
+which a codec may change and a link may not (then it fails at once); and of each link the planner's choice and its rivals.
 
 Only the standard library is used.
 """
@@ -80,11 +80,12 @@ def run(command, env=None):
 
 def measure(cell, cut, spec, prompt, tokens, repetitions):
     """Medians over repetitions of the time to the first token, and, behind a short prompt, of the parts of a later token."""
-    firsts, totals, parts = [], [], {part: [] for part in PARTS}
+    firsts, totals, replies, parts = [], [], [], {part: [] for part in PARTS}
     for _ in range(repetitions):
         long = cell.chat(cut, spec, prompt, 1)
         one = cell.chat(cut, spec, SENTENCE, 1)
         many = cell.chat(cut, spec, SENTENCE, tokens + 1)
+        replies.append(many["token_ids"])
         count = len(many["token_ids"]) - 1
         if count < 1:
             sys.exit("wan: the reply ended at once: use another prompt")
@@ -92,11 +93,20 @@ def measure(cell, cut, spec, prompt, tokens, repetitions):
         totals.append(1 / many["tokens_per_s"])
         for part in PARTS:
             parts[part].append((many["time_s"][part] - one["time_s"][part]) / count)
-    digest = hashlib.sha256(json.dumps(many["token_ids"]).encode()).hexdigest()[:16]
+    if any(reply != replies[0] for reply in replies):
+        sys.exit(f"wan: cut {cut} {spec} replies with other tokens from one time to the next")
+    digest = hashlib.sha256(json.dumps(replies[0]).encode()).hexdigest()[:16]
     measured = {part: statistics.median(values) for part, values in parts.items()}
     return {"first_token": statistics.median(firsts), "token": statistics.median(totals), **measured, "prompt_tokens": len(long["prompt_token_ids"]),
             "short_prompt_tokens": len(one["prompt_token_ids"]), "bytes_up": (many["bytes_up"] - one["bytes_up"]) / count,
             "bytes_down": (many["bytes_down"] - one["bytes_down"]) / count, "tokens_hash": digest}
+
+
+def check_tokens(row, rows):
+    """Ends the program unless cells of the same cut and codec have the same reply on every link."""
+    for other in rows:
+        if (other["cut"], other["spec"]) == (row["cut"], row["spec"]) and other["measured"]["tokens_hash"] != row["measured"]["tokens_hash"]:
+            sys.exit(f"wan: cut {row['cut']} {row['spec']} has other tokens on '{row['link']}' than on '{other['link']}'")
 
 
 def plan(args, profile, link_path, prompt_tokens, reply_tokens, *flags):
@@ -186,7 +196,9 @@ def main():
                         long = predict(args, profile, link_path, cut, spec, measured["prompt_tokens"], 1)
                         predicted = {"token": short["metrics"]["token"], "first_token": long["metrics"]["first_token"],
                                      "device_memory": short["metrics"]["device_memory"], **short["token_seconds"]}
-                        rows.append({"link": name, "rtt_s": rtt_s, "cut": cut, "spec": spec, "measured": measured, "predicted": predicted})
+                        row = {"link": name, "rtt_s": rtt_s, "cut": cut, "spec": spec, "measured": measured, "predicted": predicted}
+                        check_tokens(row, rows)
+                        rows.append(row)
                         print(f"{name:18} cut {cut:2} {spec:26} token {1e3 * measured['token']:7.2f} ms ({100 * error(predicted['token'], measured['token']):+5.1f} %)"
                               f"  first {1e3 * measured['first_token']:8.1f} ms ({100 * error(predicted['first_token'], measured['first_token']):+5.1f} %)"
                               + "".join(f"  {part} {1e3 * measured[part]:.2f}/{1e3 * predicted[part]:.2f}" for part in PARTS), flush=True)
