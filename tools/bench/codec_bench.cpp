@@ -166,12 +166,13 @@ void run_transform(const char* stage, const Matrix& rows, const Forward& forward
 }
 
 void run_quantizer(const char* stage, const RowQuantizer& quantizer, const Matrix& rows) {
+  SystemRandom random;
   std::vector<CodedRow> coded(kRows);
   for (CodedRow& row : coded) row.codes.resize(rows.cols());
   run_transform(
       stage, rows,
       [&](Matrix& work) {
-        for (size_t r = 0; r < kRows; ++r) must(quantizer.quantize(work.row(r), nullptr, coded[r]));
+        for (size_t r = 0; r < kRows; ++r) must(quantizer.quantize(work.row(r), &random, coded[r]));
       },
       [&](Matrix& work) {
         for (size_t r = 0; r < kRows; ++r) must(quantizer.reconstruct(coded[r], work.row(r)));
@@ -246,6 +247,13 @@ void run_stages(size_t width, const Calibration& klt) {
   run_quantizer("step:0.5", *make_step_quantizer({.step = 0.5F}, rotated), rows);
   run_quantizer("trellis:0.4", *make_step_quantizer({.step = 0.4F, .trellis = true}, rotated),
                 rows);
+  // Drawing a row and estimating it.
+  for (const char* spec : {"binomial:1:mu=5", "binomial:2:mu=5", "binomial:4:mu=5",
+                           "binomial:8:mu=5", "dgauss:mu=5", "rqm:4:range=3"}) {
+    auto mechanism = must(privacy::make_mechanism(must(privacy::MechanismSpec::parse(spec)), width,
+                                                  {.coordinate = 2}));
+    run_quantizer(spec, *make_mechanism_quantizer(std::move(mechanism)), rows);
+  }
 }
 
 }  // namespace
