@@ -1,9 +1,11 @@
 #include <isthmus/kernels/dispatch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 #include <vector>
 
+#include "coded_row.h"
 #include "klt_variants.h"
 #include "transform.h"
 
@@ -38,6 +40,16 @@ std::vector<uint16_t> tiled(size_t inner, size_t outputs, const At& at) {
   return result;
 }
 
+/// Gives every component of `output` from `used` on the size that they have together in what the
+/// block was.
+void keep_norm(std::span<const float> input, std::span<float> output, size_t used) {
+  const std::span<float> others = output.subspan(used);
+  if (others.empty()) return;
+  const double rest = std::max(energy(input) - energy(output.first(used)), 0.0);
+  const double size = std::sqrt(rest / static_cast<double>(others.size()));
+  std::fill(others.begin(), others.end(), static_cast<float>(size));
+}
+
 class KltTransform final : public RowTransform {
  public:
   KltTransform(const Calibration& calibration, std::span<const size_t> used)
@@ -52,11 +64,18 @@ class KltTransform final : public RowTransform {
   }
 
   void forward(MatrixView<float> rows) const override {
-    apply(rows, [&](size_t b, TiledProduct& p) {
+    const std::vector<float> input = apply(rows, [&](size_t b, TiledProduct& p) {
       p.inner = block_;
       p.outputs = used_[b];
       p.matrix = forward_[b].data();
     });
+    for (size_t r = 0; r < rows.rows(); ++r) {
+      for (size_t b = 0; b < used_.size(); ++b) {
+        const size_t first = b * block_;
+        keep_norm(std::span(input).subspan(r * rows.cols() + first, block_),
+                  rows.row(r).subspan(first, block_), used_[b]);
+      }
+    }
   }
 
   void inverse(MatrixView<float> rows) const override {
@@ -68,9 +87,10 @@ class KltTransform final : public RowTransform {
   }
 
  private:
+  /// \returns the rows as they were.
   template <typename Describe>
-  void apply(MatrixView<float> rows, const Describe& describe) const {
-    const std::vector<float> input(rows.values().begin(), rows.values().end());
+  std::vector<float> apply(MatrixView<float> rows, const Describe& describe) const {
+    std::vector<float> input(rows.values().begin(), rows.values().end());
     for (size_t b = 0; b < used_.size(); ++b) {
       TiledProduct p{.x = input.data() + b * block_,
                      .x_stride = rows.cols(),
@@ -80,6 +100,7 @@ class KltTransform final : public RowTransform {
       describe(b, p);
       kernel_(p);
     }
+    return input;
   }
 
   Kernel kernel_;

@@ -26,8 +26,8 @@ class RowTransform {
                                                                         size_t width);
 
 /// The calibration's Karhunen-Loeve transform.
-/// \param used how many components of each block are wanted; what `forward` leaves in the others,
-/// and what they hold for `inverse`, does not count.
+/// \param used how many components of each block are wanted. `forward` gives the others of a block
+/// one size, with which rows keep their norm; what they hold for `inverse` does not count.
 [[nodiscard]] std::unique_ptr<const RowTransform> make_klt(const Calibration& calibration,
                                                            std::span<const size_t> used);
 

@@ -1,10 +1,12 @@
 #include <isthmus/codec/calibration.h>
 #include <isthmus/kernels/dtype.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
 
+#include "coded_row.h"
 #include "klt_variants.h"
 #include "samples.h"
 #include "support/temp_folder.h"
@@ -61,6 +63,54 @@ TEST_CASE("a calibration's components carry the variance that it states", "[code
     double sum = 0;
     for (size_t r = 0; r < rows.rows(); ++r) sum += double{rows.row(r)[n]} * double{rows.row(r)[n]};
     CHECK(sum / 2000 == Approx(c.variance()[n]).epsilon(0.02).margin(1e-3));
+  }
+}
+
+TEST_CASE("a calibrated transform keeps norms, however few components are wanted", "[codec][klt]") {
+  const Calibration c = value_of(calibrate(boundary_like(300, 48, 5, 1, 1).view(), 16));
+  const Matrix rows = boundary_like(4, 48, 6, 100, 1);
+  Matrix whole = rows;
+  make_klt(c, std::vector<size_t>{16, 16, 16})->forward(whole.view());
+  const std::vector<size_t> used = {16, 5, 0};
+  Matrix part = rows;
+  make_klt(c, used)->forward(part.view());
+  for (size_t r = 0; r < 4; ++r) {
+    for (size_t b = 0; b < 3; ++b) {
+      CAPTURE(r, b);
+      const auto block = [&](const Matrix& m) { return m.row(r).subspan(16 * b, 16); };
+      CHECK(test::same_bits(block(part).first(used[b]), block(whole).first(used[b])));
+      CHECK(energy(block(part)) == Approx(energy(block(rows))).epsilon(0.01));
+    }
+  }
+}
+
+TEST_CASE("a step is of the row's root mean square, whatever of it is coded", "[codec][klt]") {
+  // Rows with nearly all of their energy in the last channels, which become the first components.
+  Matrix rows = boundary_like(300, 96, 5, 1, 1);
+  for (size_t r = 0; r < rows.rows(); ++r)
+    for (size_t i = 0; i < 48; ++i) rows.row(r)[i] *= 0.05F;
+  const auto c = std::make_shared<const Calibration>(value_of(calibrate(rows.view())));
+  Matrix usual(1, 96);
+  std::copy(rows.row(7).begin(), rows.row(7).end(), usual.data());
+  Matrix unusual = usual;
+  std::reverse(unusual.row(0).begin(), unusual.row(0).end());
+  // Without entropy coding a message starts with the scale.
+  const auto scale_of_row = [&](const std::string& stages, const Matrix& row) {
+    const auto spec = value_of(CodecSpec::parse("klt:" + test::hash_text(*c) + stages));
+    const auto codec = value_of(BoundaryCodec::make(spec, 96, {.calibration = c}));
+    const auto bytes = value_of(codec.encode(row.view()));
+    const auto code = std::to_integer<uint32_t>(bytes[0]) | std::to_integer<uint32_t>(bytes[1])
+                                                                << 8;
+    return scale_of(code & ((1U << kScaleBits) - 1));
+  };
+  for (const Matrix& row : {usual, unusual}) {
+    const double rms = std::sqrt(energy(row.row(0)) / 96);
+    for (const char* step : {"0.02", "0.5", "2", "8"}) {
+      CAPTURE(step);
+      CHECK(scale_of_row(std::string("|step:") + step, row) == Approx(rms).epsilon(0.03));
+      CHECK(scale_of_row(std::string("|clip:l2=3|trellis:") + step, row) ==
+            Approx(3 / std::sqrt(96)).epsilon(0.03));
+    }
   }
 }
 
