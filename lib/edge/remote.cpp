@@ -22,10 +22,12 @@ milliseconds left_until(Clock::TimePoint deadline, Clock::TimePoint now) {
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - now));
 }
 
-/// Whether another server, or a new session, can help.
+/// Whether another server, or a new session, can help. A key that was good when the session was
+/// opened is refused by what stands in front of a server that has gone: a tunnel, a proxy.
 bool is_lost(ErrorCode code) {
   return code == ErrorCode::kServerLost || code == ErrorCode::kTimeout ||
-         code == ErrorCode::kUnknownSession || code == ErrorCode::kDraining;
+         code == ErrorCode::kUnknownSession || code == ErrorCode::kDraining ||
+         code == ErrorCode::kKeyRefused;
 }
 
 /// The error in an answer that is a failure; nothing otherwise.
@@ -105,9 +107,10 @@ Remote::Remote(std::vector<transport::ChannelOptions> servers, const SessionOpti
 Result<std::unique_ptr<Remote>> Remote::open(std::vector<transport::ChannelOptions> servers,
                                              const SessionOptions& options, wire::Open open) {
   std::unique_ptr<Remote> remote(new Remote(std::move(servers), options, std::move(open)));
-  Result<wire::Opened> opened = remote->connect(0, remote->connect_timeout_);
+  const Patience patience{.each = remote->share_of(options.request_timeout)};
+  Result<wire::Opened> opened = remote->connect(0, patience);
   for (size_t next = 1; !opened && next < remote->servers_.size(); ++next)
-    opened = remote->connect(next, remote->connect_timeout_);
+    opened = remote->connect(next, patience);
   if (!opened) return propagate(std::move(opened));
   remote->opened_ = std::move(*opened);
   // Whoever takes over is to grant just as much: the device's caches have this size.
@@ -131,21 +134,32 @@ void Remote::leave() {
   channel_.reset();
 }
 
-Result<wire::Opened> Remote::connect(size_t server, milliseconds timeout) {
+milliseconds Remote::share_of(milliseconds timeout) const {
+  return std::max(milliseconds(1), timeout / static_cast<int64_t>(servers_.size()));
+}
+
+Clock::TimePoint Remote::end_of(const Patience& patience) const {
+  return std::min(clock_.now() + patience.each, patience.end);
+}
+
+Result<wire::Opened> Remote::connect(size_t server, const Patience& patience) {
   leave();
-  ISTHMUS_ASSIGN(transport::Channel channel,
-                 transport::Channel::connect(servers_[server], timeout));
+  const milliseconds handshake = left_until(end_of(patience), clock_.now());
+  ISTHMUS_ASSIGN(
+      transport::Channel channel,
+      transport::Channel::connect(servers_[server], std::min(connect_timeout_, handshake)));
   channel_.emplace(std::move(channel));
   heard_ = true;
   server_ = server;
   carried_out_ = 0;
+  history_.rewind();
   // The number is ours from here on: whatever happens, `leave` closes the session.
   do {
     open_.session = SystemRandom().next_u64();
   } while (open_.session == 0);
   Request request{.parcel = {open_, {}}};
   Request* const only = &request;
-  ISTHMUS_TRY(await({&only, 1}));
+  ISTHMUS_TRY(await({&only, 1}, end_of(patience)));
   ISTHMUS_ASSIGN(wire::Opened opened, expect<wire::Opened>(request.answer->body));
   if (opened.session != open_.session || opened.max_tokens > open_.max_tokens) {
     return fail(ErrorCode::kCorrupt, "edge: the server opened another session than asked for");
@@ -192,20 +206,11 @@ Status Remote::truncate(int32_t length) {
 
 Result<Parcel> Remote::settle_next() {
   const size_t oldest = history_.settled();
-  while (true) {
-    Status answered = channel_ ? await(open_window(oldest, carried_out_ + 1))
-                               : fail(ErrorCode::kServerLost, "edge: the session has no server");
-    if (answered) {
-      answered = status_of(history_.at(oldest).answer->body);
-      if (answered) break;
-    }
-    if (is_lost(answered.error().code)) {
-      ISTHMUS_TRY(resume(answered.error()));
-      continue;
-    }
-    // Refused, rather than lost.
-    if (history_.at(oldest).answer) ISTHMUS_TRY(drop_refused());
-    return tl::unexpected<Error>(answered.error());
+  std::optional<Clock::TimePoint> deadline;  // one for all that take over and are lost again
+  for (Status answered = await_oldest(); !answered; answered = await_oldest()) {
+    if (!is_lost(answered.error().code)) return tl::unexpected<Error>(answered.error());
+    if (!deadline) deadline = clock_.now() + resume_timeout_;
+    ISTHMUS_TRY(resume(answered.error(), *deadline));
   }
   Parcel answer = std::move(*history_.at(oldest).answer);
   const wire::Body& request = history_.at(oldest).parcel.body;
@@ -226,32 +231,47 @@ Result<Parcel> Remote::settle_next() {
   return answer;
 }
 
+Status Remote::await_oldest() {
+  if (!channel_) return fail(ErrorCode::kServerLost, "edge: the session has no server");
+  const size_t oldest = history_.settled();
+  ISTHMUS_TRY(await(open_window(oldest, carried_out_ + 1), clock_.now() + request_timeout_));
+  Status answered = status_of(history_.at(oldest).answer->body);
+  if (!answered && !is_lost(answered.error().code)) ISTHMUS_TRY(drop_refused());
+  return answered;
+}
+
 Status Remote::drop_refused() {
-  for (size_t i = history_.settled() + 1; i < history_.size(); ++i) {
-    Request* const next = &history_.at(i);
-    ISTHMUS_TRY(await({&next, 1}));
-    if (status_of(next->answer->body))
+  const Clock::TimePoint deadline = clock_.now() + request_timeout_;
+  for (size_t behind = 1; behind < history_.open(); ++behind) {
+    const auto requests = open_window(history_.settled() + behind, carried_out_ + 1 + behind);
+    ISTHMUS_TRY(await(requests, deadline));
+    if (status_of(requests.front()->answer->body))
       return fail(ErrorCode::kCorrupt, "edge: the server carried out a step behind one it refused");
   }
   history_.drop_open();
   return {};
 }
 
-Status Remote::resume(const Error& why) {
-  if (resume_timeout_.count() == 0 || !history_.is_complete()) return tl::unexpected<Error>(why);
-  const Clock::TimePoint deadline = clock_.now() + resume_timeout_;
+Status Remote::resume(const Error& why, Clock::TimePoint deadline) {
+  if (resume_timeout_.count() == 0 || !history_.is_complete()) {
+    history_.rewind();  // what was answered with an error is asked anew
+    return tl::unexpected<Error>(why);
+  }
+  const Patience patience{.each = std::min(request_timeout_, share_of(resume_timeout_)),
+                          .end = deadline};
   SystemRandom random;
   milliseconds pause = kFirstRetry;
-  size_t server = server_;
+  // One that does not answer would only be waited for once more.
+  size_t server = why.code == ErrorCode::kTimeout ? after(server_) : server_;
   Error last = why;
   for (size_t tried = 1; clock_.now() < deadline; ++tried) {
-    const Status replayed = replay(server, deadline);
+    const Status replayed = replay(server, patience);
     if (replayed) {
       ++resumes_;
       return {};
     }
     last = replayed.error();
-    server = (server + 1) % servers_.size();
+    server = after(server);
     if (tried % servers_.size() != 0) continue;
     // Between half the pause and all of it, so that clients of a lost server do not come back as
     // one.
@@ -259,21 +279,19 @@ Status Remote::resume(const Error& why) {
     std::this_thread::sleep_for(std::min(pause - jitter, left_until(deadline, clock_.now())));
     pause = std::min(2 * pause, kLongestPause);
   }
+  leave();  // what was replayed to the last one is half a session
   return fail(why.code, why.message + "; no other session could take over: " + last.message);
 }
 
-Status Remote::replay(size_t server, Clock::TimePoint deadline) {
-  history_.rewind();
+Status Remote::replay(size_t server, const Patience& patience) {
   open_.resumes = true;
-  ISTHMUS_ASSIGN(wire::Opened opened,
-                 connect(server, std::clamp(left_until(deadline, clock_.now()), milliseconds(1),
-                                            connect_timeout_)));
+  ISTHMUS_ASSIGN(wire::Opened opened, connect(server, patience));
   if (opened.max_tokens < opened_.max_tokens || opened.max_step_tokens < opened_.max_step_tokens) {
     return fail(ErrorCode::kServerFull, "edge: the server granted less than the session has");
   }
   opened_ = std::move(opened);
   for (size_t i = 0; i < history_.settled(); ++i) {
-    ISTHMUS_TRY(await(open_window(i, i + 1)));
+    ISTHMUS_TRY(await(open_window(i, i + 1), end_of(patience)));
     Request& request = history_.at(i);
     ISTHMUS_TRY(status_of(request.answer->body));
     ISTHMUS_TRY(check_carried_out(request.parcel.body, request.answer->body));
@@ -308,10 +326,18 @@ Status Remote::send_pending(std::span<Request* const> requests) {
   return {};
 }
 
-Status Remote::await(std::span<Request* const> requests) {
-  Clock::TimePoint deadline = clock_.now() + request_timeout_;
-  Error late{ErrorCode::kTimeout,
-             "edge: no answer within " + std::to_string(request_timeout_.count()) + " ms"};
+Status Remote::await(std::span<Request* const> requests, Clock::TimePoint deadline) {
+  Status answered = exchange(requests, deadline);
+  if (answered) return answered;
+  // In doubt: before anything else happens they go out again.
+  for (Request* request : requests) request->id = 0;
+  return answered;
+}
+
+Status Remote::exchange(std::span<Request* const> requests, Clock::TimePoint deadline) {
+  Error late{ErrorCode::kTimeout, "edge: no answer within " +
+                                      std::to_string(left_until(deadline, clock_.now()).count()) +
+                                      " ms"};
   const auto give_up_soon = [&](Error why) {
     deadline = std::min(deadline, clock_.now() + reconnect_timeout_);
     late = std::move(why);
@@ -342,8 +368,6 @@ Status Remote::await(std::span<Request* const> requests) {
     ISTHMUS_TRY(send_again());
   }
   if (requests.front()->answer) return {};
-  // In doubt: before anything else happens it goes out again.
-  for (Request* request : requests) request->id = 0;
   return tl::unexpected<Error>(std::move(late));
 }
 

@@ -66,25 +66,40 @@ class Remote {
 
   [[nodiscard]] size_t window() const { return opened_.max_in_flight; }
 
-  /// Connects to a server and opens a session there.
-  Result<wire::Opened> connect(size_t server, std::chrono::milliseconds timeout);
+  /// How long a server is waited for.
+  struct Patience {
+    std::chrono::milliseconds each;  ///< for its handshake, and for each of its answers
+    Clock::TimePoint end = Clock::TimePoint::max();
+  };
+  /// What one server may use up of a time in which each of them is to get a try.
+  [[nodiscard]] std::chrono::milliseconds share_of(std::chrono::milliseconds timeout) const;
+  /// When a wait that begins now ends.
+  [[nodiscard]] Clock::TimePoint end_of(const Patience& patience) const;
+  [[nodiscard]] size_t after(size_t server) const { return (server + 1) % servers_.size(); }
+
+  /// Connects to a server and opens a session there, to which everything is to be sent anew.
+  Result<wire::Opened> connect(size_t server, const Patience& patience);
   /// Ends the session on a server that still answers, as far as can be told.
   void leave();
   /// Brings a new session on one of the servers to the state of the lost one. \returns `why` when
-  /// that cannot be done.
-  Status resume(const Error& why);
-  Status replay(size_t server, Clock::TimePoint deadline);
+  /// that cannot be done by `deadline`.
+  Status resume(const Error& why, Clock::TimePoint deadline);
+  Status replay(size_t server, const Patience& patience);
 
-  /// Waits for the oldest open request and settles it.
+  /// Waits for the oldest open request and settles it, on whichever server.
   Result<Parcel> settle_next();
-  /// The oldest open request has failed: those behind it must have failed too.
+  /// Waits for the answer to the oldest open request. \returns the server's error when it refuses;
+  /// then nothing is open any more.
+  Status await_oldest();
+  /// The oldest open request was refused: those behind it must have been refused too.
   Status drop_refused();
   /// The request at `index` and those behind it that may be under way with it, numbered from
   /// `sequence` on.
   std::vector<Request*> open_window(size_t index, uint64_t sequence);
   /// Sends those of `requests` that have to go out, and waits until the first has its answer, which
-  /// may be a wire::Failure.
-  Status await(std::span<Request* const> requests);
+  /// may be a wire::Failure. All of them have to go out again if that fails.
+  Status await(std::span<Request* const> requests, Clock::TimePoint deadline);
+  Status exchange(std::span<Request* const> requests, Clock::TimePoint deadline);
   Status send_pending(std::span<Request* const> requests);
   /// Takes in one message. \returns how long to wait before everything is sent again, if it says
   /// so.

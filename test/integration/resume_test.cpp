@@ -1,4 +1,6 @@
 // A server that goes away in the middle of a reply: another one finishes it, token for token.
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "tiny_split.h"
@@ -62,6 +64,87 @@ TEST_CASE("a reply goes on with the same tokens on another server", "[integratio
     });
     CHECK(ids == expected);
   }
+}
+
+TEST_CASE("servers that hang, or stay full, do not keep the session from one that is well",
+          "[integration][resume]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  auto first = std::make_unique<InProcessServer>(model.path());
+  const InProcessServer healthy(model.path());
+  server::ServerOptions limits;
+  limits.quotas.max_sessions = 1;
+  limits.wait_when_full = true;
+  InProcessServer other(model.path(), limits);
+  edge::SessionOptions options = resuming(first->address(), {other.address(), healthy.address()});
+  options.resume_timeout = std::chrono::seconds(3);
+  std::optional<edge::Session> occupant;
+  std::function<void()> disturb;
+  SECTION("the server itself hangs") {
+    options.request_timeout = std::chrono::seconds(4);  // what it takes to notice
+    options.fallback_servers.erase(options.fallback_servers.begin());
+    disturb = [&] { first->hang(); };
+  }
+  SECTION("another one hangs at once") {
+    other.hang();
+    disturb = [&] { first.reset(); };
+  }
+  SECTION("another one hangs in the middle of the replay") {
+    other.hang(2);
+    disturb = [&] { first.reset(); };
+  }
+  SECTION("another one tells it to come back, over and over") {
+    occupant = value_of(device.open_session(session_options(other.address())));
+    disturb = [&] { first.reset(); };
+  }
+  edge::Session session = value_of(device.open_session(options));
+  int pieces = 0;
+  const edge::Reply reply = value_of(session.say("some words", sampled(12), [&](std::string_view) {
+    if (++pieces == 5) disturb();
+    return true;
+  }));
+  CHECK(reply.resumes == 1);
+  CHECK(healthy.resumed() == 1);
+}
+
+TEST_CASE("a session that could not be resumed is resumed when a server is well again",
+          "[integration][resume]") {
+  const TinyFolder model;
+  const std::vector<int32_t> whole = converse_locally(model.path(), 0.7F);
+  edge::Device device = load_device(model.path(), 1);
+  auto first = std::make_unique<InProcessServer>(model.path());
+  InProcessServer second(model.path());
+  edge::SessionOptions options = resuming(first->address(), {second.address()});
+  options.resume_timeout = std::chrono::milliseconds(600);
+  edge::Session session = value_of(device.open_session(options));
+  second.hang(3);  // half of it replayed
+  int pieces = 0;
+  CHECK_FAILS_WITH(session.say("some words", sampled(12),
+                               [&](std::string_view) {
+                                 if (++pieces == 6) first.reset();
+                                 return true;
+                               }),
+                   ErrorCode::kServerLost);
+  CHECK(second.resumed() == 1);
+  second.go_on();
+  CHECK(converse(session, 0.7F) == whole);
+}
+
+TEST_CASE("a tunnel that has lost its server is left for another one", "[integration][resume]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  auto first = std::make_unique<InProcessServer>(model.path());
+  const InProcessServer second(model.path());
+  const RecordingProxy tunnel(first->address().port);
+  edge::SessionOptions options = resuming(through(tunnel, first->address()), {second.address()});
+  options.reconnect_timeout = std::chrono::seconds(20);
+  edge::Session session = value_of(device.open_session(options));
+  int pieces = 0;
+  const edge::Reply reply = value_of(session.say("some words", sampled(12), [&](std::string_view) {
+    if (++pieces == 5) first.reset();
+    return true;
+  }));
+  CHECK(reply.resumes == 1);
 }
 
 TEST_CASE("a server that has forgotten the session gets it told again", "[integration][resume]") {

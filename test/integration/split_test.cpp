@@ -201,12 +201,13 @@ TEST_CASE("refusals reach the caller by code", "[integration][errors]") {
   }
 }
 
-/// A server that opens any session and answers every other request with what `lie` makes of the
-/// truth.
+/// A server that opens any session and answers every other request as `lie` says; with what is no
+/// answer when it says nothing.
 class LyingServer {
  public:
-  explicit LyingServer(std::function<wire::Body(const wire::Body& request)> lie)
-      : lie_(std::move(lie)) {
+  using Lie = std::function<std::optional<wire::Body>(const wire::Body& request)>;
+
+  explicit LyingServer(Lie lie) : lie_(std::move(lie)) {
     transport::ListenerOptions options;
     options.keys = transport::generate_keys();
     options.allow_any_client = true;
@@ -218,8 +219,10 @@ class LyingServer {
         if (!incoming || !*incoming) continue;
         const auto request = wire::decode((*incoming)->message.envelope);
         if (!request) continue;
-        const wire::Envelope reply{request->request_id, answer(request->body)};
-        (void)bound.send((*incoming)->from, {wire::encode(reply), {}});
+        const std::optional<wire::Body> body = answer(request->body);
+        const std::vector<std::byte> garbage(40, std::byte{0xff});
+        (void)bound.send((*incoming)->from,
+                         {body ? wire::encode({request->request_id, *body}) : garbage, {}});
       }
     });
   }
@@ -232,7 +235,7 @@ class LyingServer {
   [[nodiscard]] const transport::ServerAddress& address() const { return address_; }
 
  private:
-  wire::Body answer(const wire::Body& request) const {
+  std::optional<wire::Body> answer(const wire::Body& request) const {
     if (const auto* open = std::get_if<wire::Open>(&request)) {
       return wire::Opened{
           .session = open->session, .max_tokens = open->max_tokens, .max_step_tokens = 64};
@@ -240,11 +243,58 @@ class LyingServer {
     return lie_(request);
   }
 
-  std::function<wire::Body(const wire::Body&)> lie_;
+  Lie lie_;
   transport::ServerAddress address_;
   std::atomic<bool> stop_ = false;
   std::thread thread_;
 };
+
+/// What a server says that has carried out what it was asked.
+std::optional<wire::Body> truth(const wire::Body& request) {
+  if (const auto* step = std::get_if<wire::Step>(&request)) {
+    return wire::StepResult{.session = step->session,
+                            .sequence = step->sequence,
+                            .length = step->position + step->token_count,
+                            .token = 7};
+  }
+  if (const auto* cut = std::get_if<wire::Truncate>(&request))
+    return wire::Truncated{cut->session, cut->sequence, cut->length};
+  return wire::Closed{};
+}
+
+TEST_CASE("a step that failed for a while is asked for again", "[integration][lost]") {
+  // None of these says anything about the step itself.
+  const std::optional<wire::Body> trouble =
+      GENERATE(std::optional<wire::Body>(), wire::Failure{ErrorCode::kTimeout, "not in time"},
+               wire::Failure{ErrorCode::kDraining, "about to stop"});
+  const ErrorCode code = trouble ? std::get<wire::Failure>(*trouble).code : ErrorCode::kCorrupt;
+  CAPTURE(code);
+  std::atomic<int> steps = 0;
+  const LyingServer server([&](const wire::Body& request) {
+    return std::holds_alternative<wire::Step>(request) && steps++ == 0 ? trouble : truth(request);
+  });
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = session_options(server.address());
+  options.request_timeout = std::chrono::seconds(5);
+  edge::Session session = value_of(device.open_session(options));
+  CHECK_FAILS_WITH(session.say("hello"), code);
+  CHECK(value_of(session.say("hello", {.max_tokens = 3})).token_ids == std::vector<int32_t>(3, 7));
+}
+
+TEST_CASE("a server that opens every session and keeps none is given up in time",
+          "[integration][resume]") {
+  const LyingServer server([](const wire::Body& request) -> std::optional<wire::Body> {
+    if (!std::holds_alternative<wire::Step>(request)) return truth(request);
+    return wire::Failure{ErrorCode::kUnknownSession, "forgotten"};
+  });
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = session_options(server.address());
+  options.resume_timeout = std::chrono::milliseconds(300);
+  edge::Session session = value_of(device.open_session(options));
+  CHECK_FAILS_WITH(session.say("hello"), ErrorCode::kUnknownSession);
+}
 
 TEST_CASE("an answer that is not the request's is refused, whatever is wrong with it",
           "[integration][hostile]") {
@@ -260,13 +310,10 @@ TEST_CASE("an answer that is not the request's is refused, whatever is wrong wit
         return wire::Truncated{r.session, r.sequence, r.length};
       }));
   const TinyFolder model;
-  const LyingServer server([&](const wire::Body& request) -> wire::Body {
-    const auto* step = std::get_if<wire::Step>(&request);
-    if (step == nullptr) return wire::Failure{ErrorCode::kUnknownSession, "closed"};
-    return change({.session = step->session,
-                   .sequence = step->sequence,
-                   .length = step->position + step->token_count,
-                   .token = 7});
+  const LyingServer server([&](const wire::Body& request) -> std::optional<wire::Body> {
+    if (!std::holds_alternative<wire::Step>(request))
+      return wire::Failure{ErrorCode::kUnknownSession, "closed"};
+    return change(std::get<wire::StepResult>(*truth(request)));
   });
   edge::Device device = load_device(model.path(), 1);
   edge::Session session = value_of(device.open_session(session_options(server.address())));

@@ -129,6 +129,7 @@ class InProcessServer {
     });
   }
   ~InProcessServer() {
+    go_on();
     stop_ = true;
     thread_.join();
   }
@@ -139,17 +140,31 @@ class InProcessServer {
   [[nodiscard]] const model::Fingerprint& fingerprint() const { return fingerprint_; }
   /// Sessions that were opened to go on with a lost one.
   [[nodiscard]] int resumed() const { return observer_.resumed; }
+  /// Answers nothing any more once it has made so many more passes over the layers; ZeroMQ's
+  /// threads still accept connections and answer heartbeats.
+  void hang(int64_t passes = 0) { observer_.last_pass = observer_.passes + passes; }
+  void go_on() { observer_.last_pass = INT64_MAX; }
 
  private:
-  struct Counter final : server::Observer {
+  struct Watcher final : server::Observer {
     void on_event(const server::Event& event) override { resumed += event.resumes ? 1 : 0; }
+    void on_batch(const server::BatchReport&) override {
+      ++passes;
+      wait();
+    }
+    void on_load(const server::Load&) override { wait(); }
+    void wait() const {
+      while (passes >= last_pass) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     std::atomic<int> resumed = 0;
+    std::atomic<int64_t> passes = 0;
+    std::atomic<int64_t> last_pass = INT64_MAX;
   };
 
   server::ServerOptions limits_;
   model::Fingerprint fingerprint_;
   SteadyClock clock_;
-  Counter observer_;
+  Watcher observer_;
   ThreadPool pool_{1};
   std::shared_ptr<const model::ModelFile> file_;
   std::unique_ptr<engine::Engine> engine_;

@@ -88,13 +88,15 @@ struct SessionOptions {
   /// The same for projections; the device needs its half alone. One with a soft prompt leaves no
   /// layers for a tail: their caches would lack it.
   artefact::Artefacts artefacts;
-  std::chrono::milliseconds connect_timeout{5'000};
-  std::chrono::milliseconds request_timeout{
-      60'000};  ///< for one step, waiting and repetitions included
+  std::chrono::milliseconds connect_timeout{5'000};  ///< for one server's handshake
+  /// For one step, waiting and repetitions included. Opening a session may take as long, once
+  /// connected; when there are several servers, each has its share of it to do so.
+  std::chrono::milliseconds request_timeout{60'000};
   std::chrono::milliseconds reconnect_timeout{
       3'000};  ///< how long a broken connection may take to come back
-  /// How long finding another session may take when the server is lost, does not answer, or has
-  /// forgotten this one; 0: not at all.
+  /// How long bringing another session to the same state may take when the server is lost, does
+  /// not answer within request_timeout, or has forgotten this one; 0: not at all. When there are
+  /// several servers, one that leaves a request unanswered for its share of this is left again.
   std::chrono::milliseconds resume_timeout{30'000};
   /// What may be kept for that: the encoded rows of the session. A session that has sent more
   /// cannot be resumed.
@@ -176,9 +178,12 @@ class Device {
   ~Device();
 
   /// Starts a conversation; connects to the server when the model is split. The device must outlive
-  /// the session. \returns kTimeout, kServerLost, kKeyRefused, kServerFull, kModelMismatch,
-  /// kVersionMismatch, kOutOfMemory, kInvalidArgument (a mechanism without a ledger among others),
-  /// and what `fingerprint` and the ledger return.
+  /// the session. \returns kTimeout, kServerLost (also for a name that cannot be looked up, which
+  /// takes as long as the system lets it), kKeyRefused, kServerFull, kBusy, kDraining,
+  /// kModelMismatch, kVersionMismatch, kCorrupt (an answer that cannot be one), kUnsupported and
+  /// kNotFound (codecs, calibrations and artefacts, here or on the server), kOutOfMemory,
+  /// kInvalidArgument (a mechanism without a ledger among others), and what `fingerprint` and the
+  /// ledger return. With several servers the error is the last one's.
   [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
 
   /// Of the whole model, which a server must run too. Computed when it is first asked for, or when
@@ -209,8 +214,10 @@ class Session {
   /// Adds `messages` and generates the assistant's reply. After an error or a cancellation the
   /// session stays usable as long as its server lives: an error takes the whole turn back. \returns
   /// kInvalidArgument, kContextFull when the prompt does not fit, kTimeout, kServerLost,
-  /// kUnknownSession, kBusy, kBudgetSpent (nothing of what it would have been spent on was sent),
-  /// and what the engines return.
+  /// kUnknownSession, kDraining, kKeyRefused (of these five: what the server was lost for, when no
+  /// other session could take over), kBusy, kCorrupt (an answer that cannot be one), kOutOfOrder
+  /// (only from a server with a defect), kBudgetSpent (nothing of what it would have been spent on
+  /// was sent), and what the engines return.
   [[nodiscard]] Result<Reply> generate(std::span<const text::ChatMessage> messages,
                                        const GenerateOptions& options, const OnText& on_text = {});
 
