@@ -1,6 +1,7 @@
 // Any bytes as a message: refused, or finite numbers. The first byte chooses the spec, the second
 // the number of rows. Plain numbers that were decoded are encoded and decoded without a change.
 #include <isthmus/codec/codec.h>
+#include <isthmus/codec/projection.h>
 
 #include <algorithm>
 #include <array>
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 #include <vector>
 
 using isthmus::Matrix;
@@ -27,6 +29,18 @@ std::shared_ptr<const codec::Calibration> make_calibration() {
   auto made = codec::calibrate(rows.view());
   if (!made) std::abort();
   return std::make_shared<const codec::Calibration>(std::move(*made));
+}
+
+std::shared_ptr<const codec::Projection> make_projection() {
+  Matrix encoder(8, kWidth);
+  Matrix decoder(kWidth, 8);
+  for (size_t i = 0; i < 8 * kWidth; ++i) {
+    encoder.data()[i] = static_cast<float>(i * 7 % 13) / 13 - 0.5F;
+    decoder.data()[i] = static_cast<float>(i * 5 % 11) / 11 - 0.5F;
+  }
+  auto made = codec::Projection::make(1, encoder, decoder);
+  if (!made) std::abort();
+  return std::make_shared<const codec::Projection>(std::move(*made));
 }
 
 std::vector<codec::BoundaryCodec> make_codecs() {
@@ -62,9 +76,17 @@ std::vector<codec::BoundaryCodec> make_codecs() {
                      .transform = codec::Klt{calibration->hash()},
                      .rans = true});
   }
+  const auto projection = make_projection();
+  for (const char* behind : {"int4", "clip:max=3|binomial:4:mu=60|rans"}) {
+    auto spec = codec::CodecSpec::parse(behind);
+    if (!spec) std::abort();
+    spec->project = codec::Project{.dims = 8, .artefact = projection->id()};
+    specs.push_back(std::move(*spec));
+  }
   std::vector<codec::BoundaryCodec> codecs;
   for (const codec::CodecSpec& spec : specs) {
-    auto made = codec::BoundaryCodec::make(spec, kWidth, {.calibration = calibration});
+    auto made = codec::BoundaryCodec::make(spec, kWidth,
+                                           {.calibration = calibration, .projection = projection});
     if (!made) std::abort();
     codecs.push_back(std::move(*made));
   }
