@@ -12,12 +12,17 @@ struct Shortage {
 };
 thread_local Shortage shortage;
 
-void* allocate(size_t size) {
+// Null when there is none, or when it is this one's turn to fail.
+void* allocate(size_t size) noexcept {
   if (shortage.least > 0 && size >= shortage.least && shortage.allocations_before-- == 0) {
     shortage = {};
-    throw std::bad_alloc();
+    return nullptr;
   }
-  void* const memory = std::malloc(size == 0 ? 1 : size);
+  return std::malloc(size == 0 ? 1 : size);
+}
+
+void* allocate_or_throw(size_t size) {
+  void* const memory = allocate(size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -36,11 +41,18 @@ bool ScarceMemory::has_failed() const {
 
 }  // namespace isthmus::test
 
-// The program's own, for all of its allocations.
+// The program's own, all of those without an alignment: a sanitizer has its own of what is left
+// out.
 void* operator new(size_t size) {
-  return isthmus::test::allocate(size);
+  return isthmus::test::allocate_or_throw(size);
 }
 void* operator new[](size_t size) {
+  return isthmus::test::allocate_or_throw(size);
+}
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  return isthmus::test::allocate(size);
+}
+void* operator new[](size_t size, const std::nothrow_t&) noexcept {
   return isthmus::test::allocate(size);
 }
 void operator delete(void* memory) noexcept {
@@ -53,5 +65,11 @@ void operator delete(void* memory, size_t) noexcept {
   std::free(memory);
 }
 void operator delete[](void* memory, size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, const std::nothrow_t&) noexcept {
   std::free(memory);
 }
