@@ -39,6 +39,10 @@ function(isthmus_compile_options target)
                                              -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${ISTHMUS_SANITIZE})
   endif()
+  if(ISTHMUS_BUILD_FUZZERS) # a fuzzer follows the branches of what is instrumented, not of itself alone
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+    target_link_options(${target} PUBLIC -fsanitize=fuzzer-no-link)
+  endif()
 endfunction()
 
 # Test code under sanitizers: GCC 12 takes three times as long to optimise Catch's and nlohmann's templates there as to compile them plainly.
