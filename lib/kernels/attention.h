@@ -25,6 +25,11 @@ inline Lanes load_stored(const int8_t* from) {
   return lanes;
 }
 
+/// Numbers that a stored value takes.
+inline size_t value_width(size_t head_size) {
+  return (head_size + kLanes - 1) / kLanes * kLanes;
+}
+
 /// Queries [first, first + Count) of all rows and heads, in that order. They look at positions
 /// [begin, end) together and each at its own [own_begin, own_end).
 template <size_t Count>
@@ -63,7 +68,7 @@ template <typename T>
 class ReadingOrder {
  public:
   ReadingOrder(const Attention& a, size_t begin, size_t end) {
-    const size_t width = (a.head_size + kLanes - 1) / kLanes * kLanes;
+    const size_t width = value_width(a.head_size);
     const size_t blocks = (end - begin + kLanes - 1) / kLanes;
     bytes_[0] = blocks * kLanes * a.head_size * sizeof(T);
     bytes_[1] = (end - begin) * width * sizeof(T);
@@ -165,7 +170,7 @@ inline float weigh(const Attention& a, const QueryTile<Count>& tile, size_t q) {
 template <size_t Groups, typename T, size_t Count>
 inline void mix_groups(const Attention& a, const QueryTile<Count>& tile,
                        const ReadingOrder<T>& order, const float (&totals)[Count], size_t first) {
-  const size_t stride = (a.head_size + kLanes - 1) / kLanes * kLanes;
+  const size_t stride = value_width(a.head_size);
   const T* values = static_cast<const T*>(a.kv.values) + tile.begin * stride + first;
   Lanes sums[Count][Groups] = {};
   for (size_t p = 0; p < tile.end - tile.begin; ++p, values += stride) {
@@ -282,7 +287,7 @@ void store_as(KvFormat format, const KvHead& head, size_t head_size, size_t posi
   }
   T* keys = static_cast<T*>(head.keys) + position / kLanes * kLanes * head_size + position % kLanes;
   for (size_t i = 0; i < head_size; ++i) convert(key[i] * key_factor, keys + i * kLanes);
-  const size_t stride = (head_size + kLanes - 1) / kLanes * kLanes;
+  const size_t stride = value_width(head_size);
   T* values = static_cast<T*>(head.values) + position * stride;
   for (size_t i = 0; i < head_size; ++i) convert(value[i] * value_factor, values + i);
   for (size_t i = head_size; i < stride; ++i) convert(0, values + i);

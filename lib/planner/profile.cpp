@@ -22,6 +22,18 @@ Status check(const std::string& field, double value, double low, double high) {
                  ", " + std::to_string(high) + "]");
 }
 
+// On straight lines between points of increasing `x`, at least one; the outer ones beyond them.
+template <typename Point, typename X, typename Y>
+double on_lines(const std::vector<Point>& points, double at, const X& x, const Y& y) {
+  const auto above = std::find_if(points.begin(), points.end(),
+                                  [&](const Point& point) { return x(point) >= at; });
+  if (above == points.end()) return y(points.back());
+  if (above == points.begin() || x(*above) == at) return y(*above);
+  const Point& below = *(above - 1);
+  const double share = (at - x(below)) / (x(*above) - x(below));
+  return y(below) + share * (y(*above) - y(below));
+}
+
 Status check(const TimeTable& table, const std::string& field, int32_t layer_count) {
   const auto increasing = [](const std::vector<double>& points) {
     return std::adjacent_find(points.begin(), points.end(),
@@ -120,25 +132,16 @@ double TimeTable::at(double layer_count, double token_count) const {
 }
 
 double CodecCost::bytes(int32_t cut, double rows) const {
-  const auto above = std::find_if(sizes.begin(), sizes.end(),
-                                  [&](const MessageSize& size) { return size.cut >= cut; });
-  if (above == sizes.end()) return sizes.back().bytes.at(rows);
-  if (above == sizes.begin() || above->cut == cut) return above->bytes.at(rows);
-  const MessageSize& below = *(above - 1);
-  const double share = static_cast<double>(cut - below.cut) / (above->cut - below.cut);
-  return below.bytes.at(rows) + share * (above->bytes.at(rows) - below.bytes.at(rows));
+  return on_lines(
+      sizes, cut, [](const MessageSize& size) { return size.cut; },
+      [&](const MessageSize& size) { return size.bytes.at(rows); });
 }
 
 double MachineProfile::after_idle(double seconds) const {
-  const auto above = std::find_if(idle.begin(), idle.end(), [&](const IdleEffect& effect) {
-    return effect.seconds >= seconds;
-  });
   if (idle.empty()) return 1;
-  if (above == idle.begin()) return idle.front().factor;
-  if (above == idle.end()) return idle.back().factor;
-  const IdleEffect& below = *(above - 1);
-  const double share = (seconds - below.seconds) / (above->seconds - below.seconds);
-  return below.factor + share * (above->factor - below.factor);
+  return on_lines(
+      idle, seconds, [](const IdleEffect& effect) { return effect.seconds; },
+      [](const IdleEffect& effect) { return effect.factor; });
 }
 
 const WeightCost* MachineProfile::find_weights(int32_t bits) const {

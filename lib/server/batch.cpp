@@ -91,13 +91,14 @@ std::chrono::nanoseconds SessionHost::worth_waiting() const {
 }
 
 int32_t SessionHost::rows_meanwhile(const scheduler::ReturnForecast::Wait& wait) const {
-  // Nothing is known of this engine's passes yet.
-  if (!scheduler_.prompt_waits() || pass_times_.expected(1).count() == 0) return 0;
+  const double next = scheduler_.next_prompt_row();
+  // No prompt, or nothing is known of this engine's passes yet.
+  if (next == 0 || pass_times_.expected(1).count() == 0) return 0;
   // Not all of it: how long they are away is learnt from those that come while nothing is computed.
   const std::chrono::nanoseconds time = wait.usual * 3 / 4;
   int32_t rows = 0;
   while (rows < options_.batch.token_budget && pass_times_.expected(rows + 1) <= time) ++rows;
-  return scheduler_.next_prompt_row() <= rows ? rows : 0;
+  return next <= rows ? rows : 0;
 }
 
 scheduler::ReturnForecast::Wait SessionHost::expected_soon() const {

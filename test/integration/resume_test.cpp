@@ -2,6 +2,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "tiny_split.h"
 
@@ -35,6 +36,14 @@ edge::GenerateOptions sampled(int32_t max_tokens) {
   return options;
 }
 
+/// Listens to replies, and disturbs at the `n`-th piece of text.
+edge::OnText at_piece(int n, std::function<void()> disturb) {
+  return [n, disturb = std::move(disturb), pieces = 0](std::string_view) mutable {
+    if (++pieces == n) disturb();
+    return true;
+  };
+}
+
 TEST_CASE("a reply goes on with the same tokens on another server", "[integration][resume]") {
   const TinyFolder model;
   const std::optional<int32_t> tail = GENERATE(std::optional<int32_t>(), 3);
@@ -57,11 +66,7 @@ TEST_CASE("a reply goes on with the same tokens on another server", "[integratio
     auto first = std::make_unique<InProcessServer>(model.path());
     edge::Session session =
         value_of(device.open_session(resuming(first->address(), {second.address()})));
-    int pieces = 0;
-    const auto ids = two_turns(session, [&](std::string_view) {
-      if (pieces++ == lost_after) first.reset();
-      return true;
-    });
+    const auto ids = two_turns(session, at_piece(lost_after + 1, [&] { first.reset(); }));
     CHECK(ids == expected);
   }
 }
@@ -98,11 +103,7 @@ TEST_CASE("servers that hang, or stay full, do not keep the session from one tha
     disturb = [&] { first.reset(); };
   }
   edge::Session session = value_of(device.open_session(options));
-  int pieces = 0;
-  const edge::Reply reply = value_of(session.say("some words", sampled(12), [&](std::string_view) {
-    if (++pieces == 5) disturb();
-    return true;
-  }));
+  const edge::Reply reply = value_of(session.say("some words", sampled(12), at_piece(5, disturb)));
   CHECK(reply.resumes == 1);
   CHECK(healthy.resumed() == 1);
 }
@@ -118,12 +119,7 @@ TEST_CASE("a session that could not be resumed is resumed when a server is well 
   options.resume_timeout = std::chrono::milliseconds(600);
   edge::Session session = value_of(device.open_session(options));
   second.hang(3);  // half of it replayed
-  int pieces = 0;
-  CHECK_FAILS_WITH(session.say("some words", sampled(12),
-                               [&](std::string_view) {
-                                 if (++pieces == 6) first.reset();
-                                 return true;
-                               }),
+  CHECK_FAILS_WITH(session.say("some words", sampled(12), at_piece(6, [&] { first.reset(); })),
                    ErrorCode::kServerLost);
   CHECK(second.resumed() == 1);
   second.go_on();
@@ -139,11 +135,8 @@ TEST_CASE("a tunnel that has lost its server is left for another one", "[integra
   edge::SessionOptions options = resuming(through(tunnel, first->address()), {second.address()});
   options.reconnect_timeout = std::chrono::seconds(20);
   edge::Session session = value_of(device.open_session(options));
-  int pieces = 0;
-  const edge::Reply reply = value_of(session.say("some words", sampled(12), [&](std::string_view) {
-    if (++pieces == 5) first.reset();
-    return true;
-  }));
+  const edge::Reply reply =
+      value_of(session.say("some words", sampled(12), at_piece(5, [&] { first.reset(); })));
   CHECK(reply.resumes == 1);
 }
 
@@ -194,13 +187,10 @@ TEST_CASE("what replays is what was sent: noised rows are neither drawn nor char
   options.codec = value_of(codec::CodecSpec::parse("rotate|clip:max=0.5|binomial:4:mu=20|rans"));
   options.ledger = value_of(privacy::Ledger::open(ledger));
   edge::Session session = value_of(device.open_session(options));
-  int pieces = 0;
   // The second server must choose the very tokens that the first one chose, or resuming fails: so
   // it got the very same rows.
-  const edge::Reply reply = value_of(session.say("some words", sampled(12), [&](std::string_view) {
-    if (++pieces == 6) first.reset();
-    return true;
-  }));
+  const edge::Reply reply =
+      value_of(session.say("some words", sampled(12), at_piece(6, [&] { first.reset(); })));
   CHECK(reply.resumes == 1);
   CHECK(reply.released_rows == reply.prompt_token_ids.size() + reply.token_ids.size() - 1);
   CHECK(value_of(session.privacy())->spent.conversation_rows == reply.released_rows);
@@ -220,12 +210,7 @@ TEST_CASE("a session that cannot be resumed says why and keeps what was made",
     options.history_bytes = 1000;
   }
   edge::Session session = value_of(device.open_session(options));
-  int pieces = 0;
-  CHECK_FAILS_WITH(session.say("some words", sampled(12),
-                               [&](std::string_view) {
-                                 if (++pieces == 5) server.reset();
-                                 return true;
-                               }),
+  CHECK_FAILS_WITH(session.say("some words", sampled(12), at_piece(5, [&] { server.reset(); })),
                    ErrorCode::kServerLost);
   CHECK(session.unfinished().token_ids.size() >= 5);
 }
@@ -239,12 +224,8 @@ TEST_CASE("a session keeps its size on a server that would grant more", "[integr
   const InProcessServer large(model.path());
   edge::Session session =
       value_of(device.open_session(resuming(small->address(), {large.address()})));
-  int pieces = 0;
   const edge::Reply reply =
-      value_of(session.say("some words", sampled(1000), [&](std::string_view) {
-        if (++pieces == 5) small.reset();
-        return true;
-      }));
+      value_of(session.say("some words", sampled(1000), at_piece(5, [&] { small.reset(); })));
   CHECK(reply.resumes == 1);
   CHECK(reply.finish_reason == edge::FinishReason::kContextFull);
   CHECK(session.length() == 60);
@@ -261,11 +242,7 @@ TEST_CASE("a server that chooses other tokens does not take over", "[integration
   options.resume_timeout = std::chrono::milliseconds(500);
   options.connect_timeout = std::chrono::milliseconds(200);
   edge::Session session = value_of(device.open_session(options));
-  int pieces = 0;
-  const auto reply = session.say("some words", sampled(40), [&](std::string_view) {
-    if (++pieces == 8) first.reset();
-    return true;
-  });
+  const auto reply = session.say("some words", sampled(40), at_piece(8, [&] { first.reset(); }));
   REQUIRE_FALSE(reply.has_value());
   CHECK(reply.error().code == ErrorCode::kServerLost);
   CHECK(reply.error().message.find("no other session could take over") != std::string::npos);

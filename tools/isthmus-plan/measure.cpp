@@ -106,18 +106,22 @@ class Measurement {
     progress_.update(std::min(1.0, done_ / all));
   }
 
-  // Medians. Between two steps of a session a machine waits for the network: its caches fill with
-  // what other programs do, and threads fall asleep. A loop that does nothing else measures a speed
-  // that sessions never see.
+  // Between two steps of a session a machine waits for the network: its caches fill with what other
+  // programs do, and threads fall asleep. A loop that does nothing else measures a speed that
+  // sessions never see.
+  void rest(double ms) {
+    sweep_.read(pool_);
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
+  }
+
+  // Medians, each time after a rest.
   Result<std::vector<double>> time(const std::vector<std::function<Status()>>& calls,
                                    double progress) {
     const double step = progress / (flags_.repetitions * static_cast<double>(calls.size()));
-    ISTHMUS_ASSIGN(
-        const std::vector<Timing> timings, time_rounds(flags_.repetitions, calls, [&] {
-          advance(step);
-          sweep_.read(pool_);
-          std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(flags_.pause_ms));
-        }));
+    ISTHMUS_ASSIGN(const std::vector<Timing> timings, time_rounds(flags_.repetitions, calls, [&] {
+                     advance(step);
+                     rest(flags_.pause_ms);
+                   }));
     std::vector<double> medians;
     for (const Timing& timing : timings) {
       medians.push_back(timing.median);
@@ -288,8 +292,7 @@ class Measurement {
                        (void)token();  // the next one reports what fails
                        return;
                      }
-                     sweep_.read(pool_);
-                     std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(pause));
+                     rest(pause);
                    }));
     for (size_t i = 0; i < kIdleMs.size(); ++i) {
       profile_.idle.push_back(
