@@ -55,6 +55,14 @@ void BatchScheduler::submit(uint64_t lane, uint64_t client, int32_t rows, int32_
   if (owner.steps++ == 0) owner.served = std::max(owner.served, floor);
 }
 
+bool BatchScheduler::extend(uint64_t lane, int32_t rows) {
+  const auto found = steps_.find(lane);
+  if (found == steps_.end() || kind_of(found->second) != Kind::kPrompt) return false;
+  if (rows > kLongestPrompt - found->second.rows) return false;
+  found->second.rows += rows;
+  return true;
+}
+
 void BatchScheduler::cancel(uint64_t lane) {
   remove(lane);
 }

@@ -42,18 +42,20 @@ bool SessionHost::run_batch() {
   std::vector<scheduler::Piece> pieces;
   std::vector<engine::Slice> slices;
   size_t rows = 0;
-  for (const scheduler::Piece& piece : plan) {
+  for (scheduler::Piece piece : plan) {
     Session& session = *lanes_.at(piece.lane);
-    if (piece.first == 0) {
-      Status begun = check_in_time(session.queue().head(), clock_.now());
-      if (begun) begun = guarded([&] { return session.begin(clock_); });
-      if (!begun) {
-        fail_head(session, begun.error());
-        continue;
-      }
+    const Result<int32_t> ready = begin(session, piece.count);
+    if (!ready) {
+      fail_head(session, ready.error());
+      continue;
+    }
+    if (*ready < piece.count) {
+      unschedule(session);
+      piece.count = *ready;
+      piece.last = true;
     }
     pieces.push_back(piece);
-    slices.push_back(session.slice(piece));
+    slices.push_back(session.slice(piece.count));
     rows += static_cast<size_t>(piece.count);
   }
   if (pieces.empty()) return !plan.empty();
@@ -69,10 +71,15 @@ bool SessionHost::run_batch() {
       fail_head(session, outputs.error());
       continue;
     }
-    session.absorb(pieces[i], std::move((*outputs)[i]), time);
-    if (pieces[i].last) finish(session);
+    session.absorb(pieces[i].count, std::move((*outputs)[i]), time);
+    while (session.head_computed()) finish(session);
   }
   return true;
+}
+
+Result<int32_t> SessionHost::begin(Session& session, int32_t rows) {
+  if (!session.begun()) ISTHMUS_TRY(check_in_time(session.queue().head(), clock_.now()));
+  return guarded([&] { return session.begin(rows, clock_); });
 }
 
 void SessionHost::note_pass(std::span<const scheduler::Piece> pieces, size_t rows,
@@ -129,10 +136,9 @@ void SessionHost::finish(Session& session) {
 void SessionHost::advance(Session& session) {
   StepQueue& queue = session.queue();
   while (!queue.empty()) {
-    if (const auto* step = std::get_if<wire::Step>(&queue.head().body)) {
+    if (std::holds_alternative<wire::Step>(queue.head().body)) {
       queue.head().wait_from(clock_.now());
-      scheduler_.submit(session.owner().lane, session.owner().client, session.computed_rows(*step),
-                        static_cast<int32_t>(step->position));
+      schedule(session);
       return;
     }
     Result<Reply> reply = session.truncate();
@@ -140,6 +146,31 @@ void SessionHost::advance(Session& session) {
     answer(queue.head().ticket, *reply);
     queue.complete_head(std::move(*reply));
   }
+}
+
+void SessionHost::schedule(Session& session) {
+  const SessionOwner& owner = session.owner();
+  const wire::Step* previous = nullptr;
+  for (Waiting& request : session.queue().waiting()) {
+    const auto* step = std::get_if<wire::Step>(&request.body);
+    if (step == nullptr) return;
+    if (!request.scheduled) {
+      const int32_t rows = session.computed_rows(*step);
+      if (previous == nullptr) {
+        scheduler_.submit(owner.lane, owner.client, rows, static_cast<int32_t>(step->position));
+      } else if (!session.runs_on(*previous) || !scheduler_.extend(owner.lane, rows)) {
+        return;
+      }
+      request.scheduled = true;
+    }
+    previous = step;
+  }
+}
+
+void SessionHost::unschedule(Session& session) {
+  scheduler_.cancel(session.owner().lane);
+  std::deque<Waiting>& waiting = session.queue().waiting();
+  for (size_t i = session.begun_steps(); i < waiting.size(); ++i) waiting[i].scheduled = false;
 }
 
 void SessionHost::fail_head(Session& session, const Error& error) {

@@ -140,95 +140,129 @@ Status Session::check(const wire::Truncate& truncate) const {
                   ", must be in [0, " + std::to_string(planned_length()) + "]");
 }
 
-Status Session::begin(const Clock& clock) {
+Result<int32_t> Session::begin(int32_t rows, const Clock& clock) {
+  while (ready_rows() < static_cast<size_t>(rows)) {
+    if (Status next = begin_next(clock); !next) {
+      if (ready_rows() == 0) return propagate(std::move(next));
+      return static_cast<int32_t>(ready_rows());
+    }
+  }
+  return rows;
+}
+
+Status Session::begin_next(const Clock& clock) {
   const Clock::TimePoint start = clock.now();
-  progress_ = {};
-  progress_.length_before = cache_->length();
-  const std::vector<std::byte> payload = std::move(queue_.head().payload);
-  progress_.bytes_up = payload.size();
-  const auto count = static_cast<size_t>(computed_rows(step()));
-  progress_.rows = Matrix(count, codec_up_->width());
-  if (needs_all_rows()) progress_.output = Matrix(count, codec_up_->width());
-  const size_t in_front = count - step().token_count;
-  if (in_front > 0) std::ranges::copy(artefact_->soft_prompt().values(), progress_.rows.data());
-  ISTHMUS_TRY(codec_of(step()).decode_into(
-      payload, progress_.rows.view().middle_rows(in_front, step().token_count)));
+  Waiting& request = queue_.waiting()[begun_.size()];
+  const wire::Step& step = std::get<wire::Step>(request.body);
+  const auto count = static_cast<size_t>(computed_rows(step));
+  const size_t left = ready_rows();
+  Matrix rows(left + count, codec_up_->width());
+  if (left > 0) std::ranges::copy(rows_.view().middle_rows(taken_, left).values(), rows.data());
+  const size_t in_front = count - step.token_count;
+  if (in_front > 0) std::ranges::copy(artefact_->soft_prompt().values(), rows.row(left).data());
+  const MatrixView<float> added = rows.view().middle_rows(left, count);
+  ISTHMUS_TRY(
+      codec_of(step).decode_into(request.payload, added.middle_rows(in_front, step.token_count)));
   // One session's bad rows must not spoil a batch in which others take part.
-  const engine::Slice whole = slice({.count = computed_rows(step()), .last = true});
+  const engine::Slice whole{.cache = cache_.get(), .hidden = added, .rows = engine::Rows::kNone};
   ISTHMUS_TRY(engine::check_batch(engine_, {&whole, 1}));
-  progress_.codec = clock.now() - start;
+  Progress& begun = begun_.emplace_back();
+  begun.rows = count;
+  if (needs_all_rows()) begun.output = Matrix(count, codec_up_->width());
+  begun.bytes_up = request.payload.size();
+  begun.codec = clock.now() - start;
+  request.payload = {};
+  rows_ = std::move(rows);
+  taken_ = 0;
   return {};
 }
 
-engine::Slice Session::slice(const scheduler::Piece& piece) const {
-  const MatrixView<const float> rows = progress_.rows.view();
+engine::Slice Session::slice(int32_t rows) const {
+  const auto count = static_cast<size_t>(rows);
   engine::Slice slice{.cache = cache_.get(),
-                      .hidden = rows.middle_rows(static_cast<size_t>(piece.first),
-                                                 static_cast<size_t>(piece.count))};
-  slice.rows = piece.last && step().wants_reply ? engine::Rows::kLast : engine::Rows::kNone;
+                      .hidden = rows_.view().middle_rows(taken_, count),
+                      .rows = engine::Rows::kNone};
+  size_t step = 0;  // in which the rows end
+  size_t end = begun_.front().left();
+  while (end < count) end += begun_[++step].left();
+  const bool completes = end == count;
+  if (completes && std::get<wire::Step>(queue_.waiting()[step].body).wants_reply)
+    slice.rows = engine::Rows::kLast;
   if (needs_all_rows()) slice.rows = engine::Rows::kAll;
   if (open_.reply_mode == wire::ReplyMode::kToken) slice.output = engine::Output::kLogits;
   return slice;
 }
 
-void Session::absorb(const scheduler::Piece& piece, Matrix output, nanoseconds time) {
-  progress_.compute += time;
-  if (!needs_all_rows()) {
-    progress_.output = std::move(output);
-    return;
+void Session::absorb(int32_t rows, Matrix output, nanoseconds time) {
+  const auto count = static_cast<size_t>(rows);
+  taken_ += count;
+  size_t absorbed = 0;
+  for (auto step = begun_.begin(); absorbed < count; ++step) {
+    const size_t part = std::min(count - absorbed, step->left());
+    if (needs_all_rows()) {
+      std::ranges::copy(output.view().middle_rows(absorbed, part).values(),
+                        step->output.row(step->computed).data());
+    }
+    step->computed += part;
+    step->compute += time;
+    absorbed += part;
+    // None, or that of the last row, which is the last step's.
+    if (absorbed == count && !needs_all_rows()) step->output = std::move(output);
   }
-  std::copy_n(output.data(), output.rows() * output.cols(),
-              progress_.output.row(static_cast<size_t>(piece.first)).data());
 }
 
 Result<Session::Finished> Session::finish(const Clock& clock) {
   const Clock::TimePoint start = clock.now();
-  const Ticket& ticket = queue_.head().ticket;
-  wire::StepResult result{.session = open_.session,
-                          .sequence = step().sequence,
-                          .length = static_cast<uint32_t>(length())};
+  const Waiting& request = queue_.head();
+  const wire::Step& step = std::get<wire::Step>(request.body);
+  Progress& progress = begun_.front();
+  wire::StepResult result{
+      .session = open_.session, .sequence = step.sequence, .length = request.length_after()};
   Finished finished;
-  if (open_.reply_mode == wire::ReplyMode::kToken && step().wants_reply) {
-    ISTHMUS_ASSIGN(result.token, choose_token());
-    progress_.compute += clock.now() - start;
-  } else if (!progress_.output.empty()) {
-    ISTHMUS_ASSIGN(finished.reply.payload, codec_down_->encode(progress_.output.view()));
-    progress_.codec += clock.now() - start;
+  if (open_.reply_mode == wire::ReplyMode::kToken && step.wants_reply) {
+    ISTHMUS_ASSIGN(result.token, choose_token(step, progress.output));
+    progress.compute += clock.now() - start;
+  } else if (!progress.output.empty()) {
+    ISTHMUS_ASSIGN(finished.reply.payload, codec_down_->encode(progress.output.view()));
+    progress.codec += clock.now() - start;
   }
   StepReport& report = finished.report;
-  report = {.rows = step().token_count,
+  report = {.rows = step.token_count,
             .token = result.token >= 0,
-            .compute = progress_.compute,
-            .codec = progress_.codec,
-            .bytes_up = progress_.bytes_up,
+            .compute = progress.compute,
+            .codec = progress.codec,
+            .bytes_up = progress.bytes_up,
             .bytes_down = finished.reply.payload.size()};
-  report.queue =
-      std::max(nanoseconds(0), clock.now() - ticket.arrived - report.compute - report.codec);
+  report.queue = std::max(nanoseconds(0),
+                          clock.now() - request.ticket.arrived - report.compute - report.codec);
   result.compute_us = in_microseconds(report.compute);
   result.codec_us = in_microseconds(report.codec);
   result.queue_us = in_microseconds(report.queue);
   finished.reply.body = result;
-  progress_ = {};
+  begun_.pop_front();
+  if (begun_.empty()) forget_rows();
   return finished;
 }
 
-Result<int32_t> Session::choose_token() {
+Result<int32_t> Session::choose_token(const wire::Step& step, const Matrix& logits) {
+  const auto length = static_cast<int32_t>(step.position + step.token_count);
   std::vector<int32_t> generated;
   for (const auto& [position, id] : sampled_) {
-    if (position >= static_cast<int64_t>(step().reply_start)) generated.push_back(id);
+    if (position >= static_cast<int64_t>(step.reply_start)) generated.push_back(id);
   }
   ISTHMUS_ASSIGN(const int32_t token,
-                 engine::sample(progress_.output.row(0), sampling_options(step().sampling),
-                                generated, length()));
-  sampled_.emplace_back(length(), token);
+                 engine::sample(logits.row(0), sampling_options(step.sampling), generated, length));
+  sampled_.emplace_back(length, token);
   return token;
 }
 
 void Session::roll_back() {
+  size_t computed = 0;
+  for (const Progress& step : begun_) computed += step.computed;
   // Never longer than before, so this cannot fail.
-  if (progress_.length_before)
-    (void)cache_->truncate(std::min(*progress_.length_before, cache_->length()));
-  progress_ = {};
+  (void)cache_->truncate(cache_->length() - static_cast<int32_t>(computed));
+  begun_.clear();
+  forget_rows();
 }
 
 Result<Reply> Session::truncate() {

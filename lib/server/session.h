@@ -1,4 +1,4 @@
-// One conversation: its cache, its codecs, the step that is being computed.
+// One conversation: its cache, its codecs, the steps that are being computed.
 #pragma once
 
 #include <isthmus/artefact/artefact.h>
@@ -14,9 +14,10 @@
 #include <isthmus/wire/messages.h>
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,20 +64,35 @@ class Session {
     return static_cast<int32_t>(step.token_count) + (step.position == 0 ? prompt_rows() : 0);
   }
 
-  // The step at the head of the queue, from `begin` to `finish` or `roll_back`.
+  /// Whether a step that follows `step` may be computed in the same pass: a pass gives back the
+  /// rows of all of a session's positions or of the last one.
+  [[nodiscard]] bool runs_on(const wire::Step& step) const {
+    return needs_all_rows() || !step.wants_reply;
+  }
 
-  /// Decodes its rows and lets go of its payload.
-  [[nodiscard]] Status begin(const Clock& clock);
-  [[nodiscard]] engine::Slice slice(const scheduler::Piece& piece) const;
-  /// Takes what the engine made of a piece in a pass that took `time`.
-  void absorb(const scheduler::Piece& piece, Matrix output, std::chrono::nanoseconds time);
-  /// The answer: samples or encodes. Nothing has happened if that fails.
+  // The steps at the front of the queue, from `begin` to `finish` or `roll_back`.
+
+  /// Decodes as many as hold the next `rows` rows, and lets go of their payloads.
+  /// \returns how many rows are ready: fewer if a later step's could not be decoded. That one will
+  /// fail when it is the head.
+  [[nodiscard]] Result<int32_t> begin(int32_t rows, const Clock& clock);
+  /// Whether the head has been begun.
+  [[nodiscard]] bool begun() const { return !begun_.empty(); }
+  /// Steps that have been begun.
+  [[nodiscard]] size_t begun_steps() const { return begun_.size(); }
+  /// The next `rows` rows, which are ready. Valid until the next `begin`, `finish` or `roll_back`.
+  [[nodiscard]] engine::Slice slice(int32_t rows) const;
+  /// Takes what the engine made of them in a pass that took `time`.
+  void absorb(int32_t rows, Matrix output, std::chrono::nanoseconds time);
+  /// Whether all of the head's rows are computed.
+  [[nodiscard]] bool head_computed() const { return begun() && begun_.front().left() == 0; }
+  /// The head's answer: samples or encodes. Nothing has happened if that fails.
   struct Finished {
     Reply reply;
     StepReport report;
   };
   [[nodiscard]] Result<Finished> finish(const Clock& clock);
-  /// Forgets what was computed of it.
+  /// Forgets what was computed of them.
   void roll_back();
 
   /// Carries out the truncation at the head of the queue.
@@ -86,12 +102,14 @@ class Session {
 
  private:
   struct Progress {
-    Matrix rows;
+    size_t rows = 0;
+    size_t computed = 0;  // of its rows: they are in the cache
     Matrix output;
     size_t bytes_up = 0;
-    std::optional<int32_t> length_before;  // nothing: not begun
     std::chrono::nanoseconds codec{0};
     std::chrono::nanoseconds compute{0};
+
+    [[nodiscard]] size_t left() const { return rows - computed; }
   };
 
   Session(engine::Engine& engine, const ServerOptions& options, const wire::Open& open,
@@ -108,8 +126,15 @@ class Session {
   [[nodiscard]] const codec::BoundaryCodec& codec_of(const wire::Step& step) const {
     return step.clean ? *codec_clean_ : *codec_up_;
   }
-  [[nodiscard]] const wire::Step& step() const { return std::get<wire::Step>(queue_.head().body); }
-  [[nodiscard]] Result<int32_t> choose_token();
+  /// Rows that are decoded and not yet computed.
+  [[nodiscard]] size_t ready_rows() const { return rows_.rows() - taken_; }
+  void forget_rows() {
+    rows_ = {};
+    taken_ = 0;
+  }
+  /// Decodes the first step that has not been begun.
+  [[nodiscard]] Status begin_next(const Clock& clock);
+  [[nodiscard]] Result<int32_t> choose_token(const wire::Step& step, const Matrix& logits);
 
   engine::Engine& engine_;
   int32_t max_step_tokens_;
@@ -122,7 +147,9 @@ class Session {
   std::unique_ptr<codec::BoundaryCodec> codec_clean_;  // null: no step may be clean
   std::unique_ptr<engine::KvCache> cache_;
   StepQueue queue_;
-  Progress progress_;
+  std::deque<Progress> begun_;  // the first steps of the queue
+  Matrix rows_;                 // what is left of theirs behind `taken_` that are computed
+  size_t taken_ = 0;
   std::vector<std::pair<int32_t, int32_t>> sampled_;  // position and id of tokens chosen here
 };
 

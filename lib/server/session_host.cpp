@@ -323,7 +323,11 @@ SessionHost::Handler::Outcome SessionHost::Handler::enqueue(const Request& reque
   }
   if (queue.empty()) host_.forecast_.arrived(session->owner().lane, ticket_.arrived);
   queue.push({request, std::move(payload_), ticket_});
-  if (&queue.head() == &queue.back()) host_.advance(*session);
+  if (&queue.head() == &queue.back()) {
+    host_.advance(*session);
+  } else {
+    host_.schedule(*session);
+  }
   return std::nullopt;
 }
 

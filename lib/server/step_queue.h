@@ -32,6 +32,7 @@ struct Waiting {
   std::variant<wire::Step, wire::Truncate> body;
   std::vector<std::byte> payload;
   Ticket ticket;
+  bool scheduled = false;  ///< the scheduler has its rows
   /// When its client gives up. Nothing before it is the head, or when it never does.
   std::optional<Clock::TimePoint> expires = std::nullopt;
 
@@ -67,6 +68,9 @@ class StepQueue {
   [[nodiscard]] bool empty() const { return waiting_.empty(); }
   [[nodiscard]] const Waiting& head() const { return waiting_.front(); }
   [[nodiscard]] Waiting& head() { return waiting_.front(); }
+  /// Those that wait, in order.
+  [[nodiscard]] const std::deque<Waiting>& waiting() const { return waiting_; }
+  [[nodiscard]] std::deque<Waiting>& waiting() { return waiting_; }
   /// The last that waits. Only when not empty.
   [[nodiscard]] const Waiting& back() const { return waiting_.back(); }
   /// Takes the head off and keeps its answer.

@@ -47,7 +47,8 @@ struct Piece {
   friend bool operator==(const Piece&, const Piece&) = default;
 };
 
-/// A lane carries one step at a time: a session has one. Lanes belong to clients. Not thread-safe.
+/// A lane carries one step at a time, a prompt's may grow: a session has one. Lanes belong to
+/// clients. Not thread-safe.
 class BatchScheduler {
  public:
   /// Beside decoding sessions a prompt's row behind p positions counts as 1 + p /
@@ -58,6 +59,13 @@ class BatchScheduler {
   /// A step of `rows` rows, at least 1, the first of them behind `position` others. \throws
   /// std::logic_error when the lane has one already.
   void submit(uint64_t lane, uint64_t client, int32_t rows, int32_t position = 0);
+
+  /// Adds `rows` rows to the prompt that a lane carries, so that one pass may hold its last rows
+  /// and the first of these. \returns false, and changes nothing, when the lane carries no prompt
+  /// or that would have more than kLongestPrompt rows: other lanes of its client have waited
+  /// enough.
+  [[nodiscard]] bool extend(uint64_t lane, int32_t rows);
+  static constexpr int32_t kLongestPrompt = 1024;
 
   /// Forgets what is left of a lane's step, if there is one.
   void cancel(uint64_t lane);

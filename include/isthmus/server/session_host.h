@@ -92,6 +92,9 @@ class SessionHost {
   [[nodiscard]] scheduler::ReturnForecast::Wait expected_soon() const;
   /// How many rows of prompts are computed before those are here.
   [[nodiscard]] int32_t rows_meanwhile(const scheduler::ReturnForecast::Wait& wait) const;
+  /// Makes a session's next rows ready. \returns how many are: fewer than `rows` when a step behind
+  /// the head cannot be begun.
+  [[nodiscard]] Result<int32_t> begin(Session& session, int32_t rows);
   /// Learns from a pass and tells the observer of it.
   void note_pass(std::span<const scheduler::Piece> pieces, size_t rows,
                  std::chrono::nanoseconds time);
@@ -100,8 +103,12 @@ class SessionHost {
   /// Answers the step at the head of the queue with an error, and those behind it, which build on
   /// it, as out of order.
   void fail_head(Session& session, const Error& error);
-  /// Carries out truncations at the head of the queue and hands the next step to the scheduler.
+  /// Carries out truncations at the head of the queue and hands the next steps to the scheduler.
   void advance(Session& session);
+  /// Hands the scheduler the step at the head and those behind it that may share a pass with it.
+  void schedule(Session& session);
+  /// Takes back all but the steps that have been begun.
+  void unschedule(Session& session);
   /// Answers all that waits with errors; nothing of it has happened.
   void drop_waiting(Session& session, const Error& first, const Error& others);
   /// Answers everything that waits with an error and frees all that the session holds.

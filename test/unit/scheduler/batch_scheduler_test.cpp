@@ -169,6 +169,27 @@ TEST_CASE("going idle for a moment wipes out no debt", "[scheduler]") {
   CHECK(scheduler.next_batch() == Batch{{2, 48, 16, kMore}});
 }
 
+TEST_CASE("a prompt that grows fills its passes", "[scheduler]") {
+  BatchScheduler scheduler({.token_budget = 16});
+  CHECK_FALSE(scheduler.extend(1, 10));  // nothing to go on from
+  scheduler.submit(1, 1, 20);
+  CHECK(scheduler.next_batch() == Batch{{1, 0, 16, kMore}});
+  CHECK(scheduler.extend(1, 20));
+  CHECK(scheduler.next_batch() == Batch{{1, 16, 16, kMore}});
+  CHECK(scheduler.next_batch() == Batch{{1, 32, 8, kLast}});
+  CHECK_FALSE(scheduler.extend(1, 20));  // it is over
+  scheduler.submit(1, 1, 4);
+  CHECK_FALSE(scheduler.extend(1, 1));  // short steps are never cut
+}
+
+TEST_CASE("a prompt does not grow for ever", "[scheduler]") {
+  BatchScheduler scheduler({.token_budget = 16});
+  scheduler.submit(1, 1, 20);
+  CHECK_FALSE(scheduler.extend(1, BatchScheduler::kLongestPrompt - 19));
+  CHECK(scheduler.extend(1, BatchScheduler::kLongestPrompt - 20));
+  CHECK_FALSE(scheduler.extend(1, 1));
+}
+
 TEST_CASE("cancelling frees the rows at once", "[scheduler]") {
   BatchScheduler scheduler({.token_budget = 16});
   scheduler.submit(1, 1, 100);
@@ -204,6 +225,7 @@ class Crowd {
     for (int round = 0; round < rounds; ++round) {
       for (uint64_t lane = 0; lane < 12; ++lane) {
         if (!steps_.contains(lane) && pick(3) == 0) submit(lane);
+        if (pick(20) == 0) extend(lane);
         if (steps_.contains(lane) && pick(50) == 0) {
           scheduler_.cancel(lane);
           steps_.erase(lane);
@@ -228,6 +250,16 @@ class Crowd {
     steps_[lane] = {rows};
   }
 
+  void extend(uint64_t lane) {
+    const int32_t rows = 1 + pick(300);
+    const auto step = steps_.find(lane);
+    if (scheduler_.extend(lane, rows)) {
+      REQUIRE(step != steps_.end());
+      step->second.rows += rows;
+      REQUIRE(step->second.rows <= BatchScheduler::kLongestPrompt);
+    }
+  }
+
   void check_batch(const Batch& batch) {
     int32_t total = 0;
     std::map<uint64_t, int> pieces;
@@ -247,10 +279,10 @@ class Crowd {
     REQUIRE(total <= budget_);
     REQUIRE(batch.empty() == (total == 0));
     // No starvation: a lane's turn comes within what its client's other lanes and the other
-    // clients' shares can take: 12 lanes of up to 300 rows, each counted as up to 2.4, at a quarter
-    // of the budget.
+    // clients' shares can take: 12 lanes of up to kLongestPrompt rows, each counted as up to 4, at
+    // a quarter of the budget.
     for (const auto& [lane, step] : steps_) {
-      REQUIRE(step.waited <= 12 * 300 * 12 / 5 / (budget_ / 4));
+      REQUIRE(step.waited <= 12 * BatchScheduler::kLongestPrompt * 4 / (budget_ / 4));
     }
     REQUIRE(scheduler_.waiting() == steps_.size());
   }

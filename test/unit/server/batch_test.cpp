@@ -1,6 +1,8 @@
 // Many sessions, and many steps of one, computed together.
 #include <algorithm>
+#include <cstring>
 #include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -209,6 +211,96 @@ TEST_CASE("a repetition of a step that waits is answered once, to who asked last
   REQUIRE(answers.size() == 1);
   CHECK(answers.begin()->first == again);
   CHECK(read<wire::StepResult>(answers.begin()->second).length == 2);
+}
+
+/// A prompt's steps of which only the last wants a token, and what is in them.
+std::vector<wire::Step> prompt_steps(uint64_t session, const std::vector<uint32_t>& counts) {
+  std::vector<wire::Step> steps;
+  uint32_t position = 0;
+  for (const uint32_t count : counts) {
+    steps.push_back(step(session, steps.size() + 1, position, count));
+    steps.back().wants_reply = steps.size() == counts.size();
+    position += count;
+  }
+  return steps;
+}
+
+TEST_CASE("a pass holds the end of one step of a prompt and the beginning of the next",
+          "[server][flight]") {
+  const bool tail = GENERATE(false, true);  // the rows of all positions come back, or one token
+  CAPTURE(tail);
+  const std::vector<uint32_t> counts = {9, 9, 9, 9};
+  Fixture f(roomy());
+  const auto open_prompt = [&] {
+    wire::Open open = f.open_message();
+    open.max_tokens = 64;
+    if (tail) {
+      open.tail -= 1;
+      open.reply_mode = wire::ReplyMode::kHidden;
+    }
+    return f.expect<wire::Opened>(f.ask(open)).session;
+  };
+  // Somebody decodes, so passes have 16 rows.
+  const uint64_t other = f.open(kBob);
+  f.ask(step(other, 1, 0, 1), f.payload(0, 1), kBob);
+  std::vector<std::pair<int32_t, std::vector<std::byte>>> expected;
+  for (const wire::Step& request : prompt_steps(open_prompt(), counts)) {
+    const auto answer = f.ask(request, f.payload(request.position, request.token_count));
+    expected.emplace_back(f.expect<wire::StepResult>(answer).token, answer.payload);
+  }
+  size_t passes = 0;
+  f.on_pass = [&] { ++passes; };
+  for (const wire::Step& request : prompt_steps(open_prompt(), counts))
+    f.tell(request, f.payload(request.position, request.token_count));
+  const std::vector<Answer> answers = f.run();
+  CHECK(passes == 3);  // of 16 rows, the later ones counting more
+  REQUIRE(answers.size() == counts.size());
+  for (size_t i = 0; i < counts.size(); ++i) {
+    CAPTURE(i);
+    const auto result = read<wire::StepResult>(answers[i].message);
+    CHECK(result.sequence == i + 1);
+    CHECK(result.length == std::accumulate(counts.begin(), counts.begin() + i + 1, 0U));
+    CHECK(std::pair(result.token, answers[i].message.payload) == expected[i]);
+  }
+  CHECK(f.host.admission().waiting_rows() == 0);
+}
+
+TEST_CASE("a bad step leaves those before it that shared its pass", "[server][flight]") {
+  Fixture f(roomy());
+  wire::Open open = f.open_message();
+  open.max_tokens = 64;
+  f.expect<wire::Opened>(f.ask(open));
+  const std::vector<wire::Step> steps = prompt_steps(open.session, {20, 9, 11, 3});
+  std::vector<std::byte> bad = f.payload(20, 9);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(bad.data(), &nan, sizeof nan);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    f.tell(steps[i], i == 1 ? bad : f.payload(steps[i].position, steps[i].token_count));
+  }
+  const std::vector<Answer> answers = f.run();
+  REQUIRE(answers.size() == 4);
+  CHECK(read<wire::StepResult>(answers[0].message).length == 20);
+  CHECK(failure_in(answers[1].message) == ErrorCode::kNotFinite);
+  CHECK(failure_in(answers[2].message) == ErrorCode::kOutOfOrder);
+  CHECK(failure_in(answers[3].message) == ErrorCode::kOutOfOrder);
+  CHECK(f.host.admission().waiting_rows() == 0);
+  int32_t token = -1;
+  for (size_t i = 1; i < steps.size(); ++i) {
+    token = f.expect<wire::StepResult>(
+                 f.ask(steps[i], f.payload(steps[i].position, steps[i].token_count)))
+                .token;
+  }
+  Fixture undisturbed(roomy());
+  wire::Open again = undisturbed.open_message();
+  again.max_tokens = 64;
+  undisturbed.expect<wire::Opened>(undisturbed.ask(again));
+  const transport::Message whole =
+      undisturbed.ask(step(again.session, 1, 0, 32), undisturbed.payload(0, 32));
+  undisturbed.expect<wire::StepResult>(whole);
+  CHECK(token == undisturbed
+                     .expect<wire::StepResult>(undisturbed.ask(step(again.session, 2, 32, 11),
+                                                               undisturbed.payload(32, 11)))
+                     .token);
 }
 
 TEST_CASE("a truncation in flight takes effect in its place", "[server][flight]") {
