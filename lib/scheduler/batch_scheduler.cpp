@@ -46,12 +46,10 @@ BatchScheduler::BatchScheduler(BatchOptions options, int32_t positions_per_row)
 
 void BatchScheduler::submit(uint64_t lane, uint64_t client, int32_t rows, int32_t position) {
   if (rows < 1) throw std::invalid_argument("scheduler: a step has no rows");
-  const auto [_, is_new] =
-      steps_.try_emplace(lane, Step{lane, client, next_order_, rows, position, 0});
-  if (!is_new) throw std::logic_error("scheduler: the lane carries a step already");
-  ++next_order_;
+  if (steps_.contains(lane)) throw std::logic_error("scheduler: the lane carries a step already");
   const uint64_t floor = least_served();
   Client& owner = clients_[client];
+  steps_.emplace(lane, Step{lane, client, next_order_++, rows, position, 0});
   if (owner.steps++ == 0) owner.served = std::max(owner.served, floor);
 }
 

@@ -2,26 +2,16 @@
 #include <isthmus/server/session_host.h>
 
 #include <algorithm>
-#include <new>
 #include <span>
 #include <utility>
 
+#include "guarded.h"
 #include "session.h"
 
 namespace isthmus::server {
 namespace {
 
 constexpr int kPatience = 4;  // a pass is put off by at most one part in so many of its time
-
-/// What `call` returns, or kOutOfMemory when memory ran out.
-template <typename Call>
-auto guarded(Call call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    return fail(ErrorCode::kOutOfMemory, "server: no memory for an answer");
-  }
-}
 
 /// Nobody waits any more for a step whose deadline has passed.
 Status check_in_time(const Waiting& request, Clock::TimePoint now) {
@@ -79,7 +69,7 @@ bool SessionHost::run_batch() {
 
 Result<int32_t> SessionHost::begin(Session& session, int32_t rows) {
   if (!session.begun()) ISTHMUS_TRY(check_in_time(session.queue().head(), clock_.now()));
-  return guarded([&] { return session.begin(rows, clock_); });
+  return session.begin(rows, clock_);
 }
 
 void SessionHost::note_pass(std::span<const scheduler::Piece> pieces, size_t rows,

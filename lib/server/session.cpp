@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
+
+#include "guarded.h"
 
 namespace isthmus::server {
 namespace {
@@ -142,7 +145,7 @@ Status Session::check(const wire::Truncate& truncate) const {
 
 Result<int32_t> Session::begin(int32_t rows, const Clock& clock) {
   while (ready_rows() < static_cast<size_t>(rows)) {
-    if (Status next = begin_next(clock); !next) {
+    if (Status next = guarded([&] { return begin_next(clock); }); !next) {
       if (ready_rows() == 0) return propagate(std::move(next));
       return static_cast<int32_t>(ready_rows());
     }
@@ -166,12 +169,11 @@ Status Session::begin_next(const Clock& clock) {
   // One session's bad rows must not spoil a batch in which others take part.
   const engine::Slice whole{.cache = cache_.get(), .hidden = added, .rows = engine::Rows::kNone};
   ISTHMUS_TRY(engine::check_batch(engine_, {&whole, 1}));
-  Progress& begun = begun_.emplace_back();
-  begun.rows = count;
+  Progress begun{.rows = count, .bytes_up = request.payload.size()};
   if (needs_all_rows()) begun.output = Matrix(count, codec_up_->width());
-  begun.bytes_up = request.payload.size();
   begun.codec = clock.now() - start;
-  request.payload = {};
+  begun_.push_back(std::move(begun));
+  std::exchange(request.payload, {});
   rows_ = std::move(rows);
   taken_ = 0;
   return {};

@@ -8,7 +8,6 @@
 #include <isthmus/core/matrix.h>
 #include <isthmus/core/random.h>
 #include <isthmus/engine/engine.h>
-#include <isthmus/scheduler/batch_scheduler.h>
 #include <isthmus/server/observer.h>
 #include <isthmus/server/options.h>
 #include <isthmus/wire/messages.h>
@@ -82,7 +81,8 @@ class Session {
   [[nodiscard]] size_t begun_steps() const { return begun_.size(); }
   /// The next `rows` rows, which are ready. Valid until the next `begin`, `finish` or `roll_back`.
   [[nodiscard]] engine::Slice slice(int32_t rows) const;
-  /// Takes what the engine made of them in a pass that took `time`.
+  /// Takes what the engine made of them in a pass that took `time`, all of which counts as compute
+  /// of each step that had rows in it.
   void absorb(int32_t rows, Matrix output, std::chrono::nanoseconds time);
   /// Whether all of the head's rows are computed.
   [[nodiscard]] bool head_computed() const { return begun() && begun_.front().left() == 0; }

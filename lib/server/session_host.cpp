@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "guarded.h"
 #include "session.h"
 
 namespace isthmus::server {
@@ -136,11 +137,9 @@ void SessionHost::receive(transport::Incoming request, Clock::TimePoint arrived)
     ISTHMUS_ASSIGN(const wire::Envelope envelope, wire::decode(request.message.envelope));
     ticket.request_id = envelope.request_id;
     opens = std::holds_alternative<wire::Open>(envelope.body);
-    try {
+    return guarded([&] {
       return std::visit(Handler(*this, ticket, std::move(request.message.payload)), envelope.body);
-    } catch (const std::bad_alloc&) {
-      return fail(ErrorCode::kOutOfMemory, "server: no memory for this request");
-    }
+    });
   }();
   if (outcome) {
     if (*outcome) answer(ticket, **outcome);

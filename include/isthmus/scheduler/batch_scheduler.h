@@ -61,9 +61,9 @@ class BatchScheduler {
   void submit(uint64_t lane, uint64_t client, int32_t rows, int32_t position = 0);
 
   /// Adds `rows` rows to the prompt that a lane carries, so that one pass may hold its last rows
-  /// and the first of these. \returns false, and changes nothing, when the lane carries no prompt
-  /// or that would have more than kLongestPrompt rows: other lanes of its client have waited
-  /// enough.
+  /// and the first of these, which are the prompt's from then on, however few. \returns false, and
+  /// changes nothing, when the lane carries no prompt or that would have more than kLongestPrompt
+  /// rows: other lanes of its client have waited enough.
   [[nodiscard]] bool extend(uint64_t lane, int32_t rows);
   static constexpr int32_t kLongestPrompt = 1024;
 

@@ -107,7 +107,7 @@ class SessionHost {
   void advance(Session& session);
   /// Hands the scheduler the step at the head and those behind it that may share a pass with it.
   void schedule(Session& session);
-  /// Takes back all but the steps that have been begun.
+  /// Takes back all that a pass over what is ready will leave: the steps that have not been begun.
   void unschedule(Session& session);
   /// Answers all that waits with errors; nothing of it has happened.
   void drop_waiting(Session& session, const Error& first, const Error& others);

@@ -265,12 +265,36 @@ TEST_CASE("a pass holds the end of one step of a prompt and the beginning of the
   CHECK(f.host.admission().waiting_rows() == 0);
 }
 
-TEST_CASE("a bad step leaves those before it that shared its pass", "[server][flight]") {
-  Fixture f(roomy());
+/// A session for a prompt beside somebody who decodes, so that passes have 16 rows.
+uint64_t open_beside_decoder(Fixture& f) {
+  const uint64_t other = f.open(kBob);
+  f.ask(step(other, 1, 0, 1), f.payload(0, 1), kBob);
   wire::Open open = f.open_message();
   open.max_tokens = 64;
-  f.expect<wire::Opened>(f.ask(open));
-  const std::vector<wire::Step> steps = prompt_steps(open.session, {20, 9, 11, 3});
+  return f.expect<wire::Opened>(f.ask(open)).session;
+}
+
+/// The token behind a prompt whose steps are carried out one by one, from the step at `first` on.
+int32_t finish_one_by_one(Fixture& f, const std::vector<wire::Step>& steps, size_t first) {
+  int32_t token = -1;
+  for (size_t i = first; i < steps.size(); ++i) {
+    token = f.expect<wire::StepResult>(
+                 f.ask(steps[i], f.payload(steps[i].position, steps[i].token_count)))
+                .token;
+  }
+  return token;
+}
+
+const std::vector<uint32_t> kPromptCounts = {20, 9, 11, 3};
+
+int32_t undisturbed_token() {
+  Fixture f(roomy());
+  return finish_one_by_one(f, prompt_steps(open_beside_decoder(f), kPromptCounts), 0);
+}
+
+TEST_CASE("a bad step leaves those before it that shared its pass", "[server][flight]") {
+  Fixture f(roomy());
+  const std::vector<wire::Step> steps = prompt_steps(open_beside_decoder(f), kPromptCounts);
   std::vector<std::byte> bad = f.payload(20, 9);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(bad.data(), &nan, sizeof nan);
@@ -284,23 +308,68 @@ TEST_CASE("a bad step leaves those before it that shared its pass", "[server][fl
   CHECK(failure_in(answers[2].message) == ErrorCode::kOutOfOrder);
   CHECK(failure_in(answers[3].message) == ErrorCode::kOutOfOrder);
   CHECK(f.host.admission().waiting_rows() == 0);
-  int32_t token = -1;
-  for (size_t i = 1; i < steps.size(); ++i) {
-    token = f.expect<wire::StepResult>(
-                 f.ask(steps[i], f.payload(steps[i].position, steps[i].token_count)))
-                .token;
+  CHECK(finish_one_by_one(f, steps, 1) == undisturbed_token());
+}
+
+TEST_CASE("a pass that fails takes back what it shared, and only that", "[server][flight]") {
+  Fixture f(roomy());
+  const std::vector<wire::Step> steps = prompt_steps(open_beside_decoder(f), kPromptCounts);
+  for (const wire::Step& request : steps)
+    f.tell(request, f.payload(request.position, request.token_count));
+  int passes = 0;
+  f.engine().fails_next = [&] { return ++passes == 2; };
+  std::vector<Answer> answers = f.run();
+  f.engine().fails_next = nullptr;
+  REQUIRE(answers.size() == 4);  // rows 0 to 14 were computed, 15 to 28 shared the second pass
+  CHECK(failure_in(answers[0].message) == ErrorCode::kDeviceFailed);
+  for (size_t i = 1; i < 4; ++i) CHECK(failure_in(answers[i].message) == ErrorCode::kOutOfOrder);
+  CHECK(f.host.admission().waiting_rows() == 0);
+  CHECK(finish_one_by_one(f, steps, 0) == undisturbed_token());
+}
+
+TEST_CASE("wherever memory runs out in a prompt, what was answered stays", "[server][memory]") {
+  const int32_t expected = undisturbed_token();
+  for (size_t index = 0;; ++index) {
+    CAPTURE(index);
+    Fixture f(roomy());
+    const std::vector<wire::Step> steps = prompt_steps(open_beside_decoder(f), kPromptCounts);
+    for (const wire::Step& request : steps)
+      f.tell(request, f.payload(request.position, request.token_count));
+    size_t happened = 0;
+    bool was_scarce = false;
+    {
+      const size_t row = static_cast<size_t>(f.config().hidden_size) * sizeof(float);
+      const test::ScarceMemory scarce(3 * row, index);  // decoded rows and what passes make of them
+      for (const Answer& answer : f.run()) {
+        const wire::Body body = value_of(wire::decode(answer.message.envelope)).body;
+        if (std::holds_alternative<wire::StepResult>(body)) ++happened;
+      }
+      was_scarce = scarce.has_failed();
+    }
+    CHECK(f.host.admission().waiting_rows() == 0);
+    // What failed is asked for again, or what was answered last: that answer is kept.
+    CHECK(finish_one_by_one(f, steps, std::min(happened, steps.size() - 1)) == expected);
+    if (!was_scarce) {
+      CHECK(happened == steps.size());
+      CHECK(index > 4);
+      break;
+    }
   }
-  Fixture undisturbed(roomy());
-  wire::Open again = undisturbed.open_message();
-  again.max_tokens = 64;
-  undisturbed.expect<wire::Opened>(undisturbed.ask(again));
-  const transport::Message whole =
-      undisturbed.ask(step(again.session, 1, 0, 32), undisturbed.payload(0, 32));
-  undisturbed.expect<wire::StepResult>(whole);
-  CHECK(token == undisturbed
-                     .expect<wire::StepResult>(undisturbed.ask(step(again.session, 2, 32, 11),
-                                                               undisturbed.payload(32, 11)))
-                     .token);
+}
+
+TEST_CASE("a step that wants a token in the middle of a prompt gets it", "[server][flight]") {
+  Fixture f(roomy());
+  std::vector<wire::Step> steps = prompt_steps(open_beside_decoder(f), kPromptCounts);
+  steps[1].wants_reply = true;
+  for (const wire::Step& request : steps)
+    f.tell(request, f.payload(request.position, request.token_count));
+  const std::vector<Answer> answers = f.run();
+  REQUIRE(answers.size() == 4);
+  Fixture again(roomy());
+  std::vector<wire::Step> first = prompt_steps(open_beside_decoder(again), {20, 9});
+  CHECK(read<wire::StepResult>(answers[0].message).token == -1);
+  CHECK(read<wire::StepResult>(answers[1].message).token == finish_one_by_one(again, first, 0));
+  CHECK(read<wire::StepResult>(answers[3].message).token == undisturbed_token());
 }
 
 TEST_CASE("a truncation in flight takes effect in its place", "[server][flight]") {
