@@ -59,8 +59,7 @@ class TimedEngine final : public engine::Engine {
   }
 
   std::chrono::nanoseconds per_row{0};
-  std::function<bool(std::span<const engine::Slice>)>
-      fails_next;  // whether a pass fails; may be empty
+  std::function<bool()> fails_next;  // whether a pass fails; may be empty
 
  private:
   std::unique_ptr<Engine> engine_;
