@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string_view>
 #include <tuple>
@@ -253,6 +254,12 @@ std::vector<std::byte> Artefact::serialize(Half half) const {
 
 Status Artefact::save(const std::filesystem::path& path, Half half) const {
   const FileTensors file = file_tensors(half);
+  size_t bytes = 0;
+  for (const std::vector<std::byte>& content : file.contents) bytes += content.size();
+  if (bytes > kMaxFileBytes / 8 * 7) {  // the rest is for names and shapes
+    return fail(ErrorCode::kTooLarge,
+                "artefact: its tensors take " + std::to_string(bytes) + " bytes, too many to load");
+  }
   return model::safetensors::save(path, file.tensors, metadata_);
 }
 
@@ -266,7 +273,8 @@ int32_t Artefact::adapted_end() const {
     if (!name.ends_with(kDown)) continue;
     const auto layer =
         model::layer_of_matrix(std::string_view(name).substr(0, name.size() - kDown.size()));
-    if (layer) end = std::max(end, *layer + 1);
+    // Of a part without them only their names are known, and those are the file's.
+    if (layer && *layer < std::numeric_limits<int32_t>::max()) end = std::max(end, *layer + 1);
   }
   return end;
 }

@@ -3,8 +3,19 @@
 #include <isthmus/privacy/ledger.h>
 
 #include <utility>
+#include <variant>
 
 namespace isthmus::edge {
+namespace {
+
+/// Rows behind the server's layers are not those that a projection or a calibration was made for.
+bool fits_the_way_back(const codec::CodecSpec& up) {
+  return up.mechanism() == nullptr && !up.project &&
+         !std::holds_alternative<codec::Klt>(up.transform) &&
+         !std::holds_alternative<codec::Reorder>(up.transform);
+}
+
+}  // namespace
 
 Result<Codecs> make_codecs(const model::ModelConfig& config, int32_t cut,
                            const SessionOptions& options, RandomSource& random) {
@@ -18,8 +29,8 @@ Result<Codecs> make_codecs(const model::ModelConfig& config, int32_t cut,
          .random = &random});
   };
   const bool noised = options.codec.mechanism() != nullptr;
-  const codec::CodecSpec down =
-      options.codec_down.value_or(noised ? default_codec() : options.codec);
+  const codec::CodecSpec down = options.codec_down.value_or(
+      fits_the_way_back(options.codec) ? options.codec : default_codec());
   // A choice reads what the server sent and the ids of the reply: never the clean prompt.
   const bool frees_generated =
       !privacy::charges_generated_rows(static_cast<size_t>(cut), /*choice_reads_clean_text=*/false);

@@ -75,6 +75,10 @@ Status SessionOptions::validate() const {
     return fail(ErrorCode::kUnsupported,
                 "edge: a mechanism belongs into `codec` alone, which is what the device sends");
   }
+  if (codec_down && codec_down->project) {
+    return fail(ErrorCode::kUnsupported,
+                "edge: a projection is of the rows at the cut, not of those that come back");
+  }
   if (codec.mechanism() != nullptr && ledger == nullptr) {
     return fail(ErrorCode::kInvalidArgument,
                 "edge: '" + codec.to_string() + "' has a mechanism, whose releases need a ledger");

@@ -84,7 +84,7 @@ class Trainer::Impl {
     return matrix_of(model_.boundary(at::tensor(ids, at::kLong).unsqueeze(0)).squeeze(0));
   }
 
-  Status start_from(const Parts& parts, const codec::CodecSpec& codec) {
+  Status start_from(const Parts& parts, const codec::CodecSpec& codec, std::string_view origin) {
     const auto width = static_cast<size_t>(model_.config().hidden_size);
     const size_t dims = parts.encoder.rows();
     const Matrix& prompt = parts.soft_prompt;
@@ -98,7 +98,7 @@ class Trainer::Impl {
     if (options_.train_adapters && parts.adapters.empty())
       return fail(ErrorCode::kInvalidArgument, "train: there are no adapters to train");
     ISTHMUS_ASSIGN(channel_, Channel::make(codec, static_cast<int64_t>(dims)));
-    state_ = {.run = describe() + ", codec " + codec.to_string()};
+    state_ = {.run = describe() + ", codec " + codec.to_string() + ", from " + std::string(origin)};
     for (const auto& [name, matrix] : artefact::to_named(parts)) place(name, matrix);
     for (const auto& [name, adapter] : parts.adapters)
       ISTHMUS_TRY(
@@ -315,8 +315,9 @@ Result<Matrix> Trainer::boundary_rows(std::span<const int32_t> tokens) const {
   return guarded([&]() -> Result<Matrix> { return impl_->boundary_rows(tokens); });
 }
 
-Status Trainer::start_from(const Parts& parts, const codec::CodecSpec& codec) {
-  return guarded([&] { return impl_->start_from(parts, codec); });
+Status Trainer::start_from(const Parts& parts, const codec::CodecSpec& codec,
+                           std::string_view origin) {
+  return guarded([&] { return impl_->start_from(parts, codec, origin); });
 }
 
 Result<Slope> Trainer::slope() const {

@@ -96,6 +96,23 @@ TEST_CASE("a projection to as many numbers changes no token", "[integration][art
   CHECK(test::converse(session, 0.9F) == test::converse_locally(model.path(), 0.9F));
 }
 
+TEST_CASE("rows that come back cross no projection", "[integration][artefact]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 0, 3);
+  const Artefact whole = make(device.config(), 0, 48, 0, "f32");
+  const InProcessServer server(model.path(), server_with(whole));
+  edge::SessionOptions options = device_with(whole, server.address());
+  SECTION("by themselves") {
+    options.codec_down.reset();
+    edge::Session session = value_of(device.open_session(options));
+    CHECK(value_of(session.say("some words", {.max_tokens = 3})).token_ids.size() == 3);
+  }
+  SECTION("nor when told to") {
+    options.codec_down = options.codec;
+    CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kUnsupported);
+  }
+}
+
 TEST_CASE("a mechanism behind a projection is charged for its latents' rows",
           "[integration][artefact][privacy]") {
   const TinyFolder model;

@@ -147,6 +147,8 @@ TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][tra
                                                                 {"--train", "soft-prompt"},
                                                                 {"--train", "adapters"},
                                                                 {"--prefix", "0.5"},
+                                                                {"--adapter-rank", "2"},
+                                                                {"--codec", "clip:l2=*|sint4"},
                                                                 {"--window", "1"},
                                                                 {"--loud"}}));
   CAPTURE(wrong);
@@ -156,6 +158,7 @@ TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][tra
   const Finished failed = fixture.train({"--dims", "9"});  // rows have 8 numbers
   CHECK(failed.exit_code == 1);
   CHECK(failed.err.starts_with("isthmus-train: error: "));
+  CHECK(fixture.train({"--codec", "int4", "--prefix", "0.1,0.5"}).exit_code == 1);
   CHECK(std::count(failed.err.begin(), failed.err.end(), '\n') == 1);
 }
 

@@ -88,7 +88,7 @@ void declare(CLI::App& app, ChatFlags& flags) {
   app.add_option(
          "--codec-down", flags.codec_down,
          "how they come back for a tail; as --codec when absent, or its default if that has a "
-         "mechanism")
+         "mechanism, a projection or a calibration")
       ->check(spec_is_valid);
   app.add_option("--codec-clean", flags.codec_clean,
                  "at cut 0 behind a mechanism, how generated tokens cross: they are not noised")

@@ -31,7 +31,7 @@ struct ChatFlags {
   int threads = 0;
   EngineFlags engine;
   std::string codec = edge::default_codec().to_string();
-  std::string codec_down;  // empty: as codec, or the default if that has a mechanism
+  std::string codec_down;  // empty: see edge::SessionOptions
   std::string codec_clean = edge::default_codec().to_string();
   std::vector<std::filesystem::path> calibrations;
   std::vector<std::filesystem::path> artefacts;

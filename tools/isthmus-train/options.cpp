@@ -20,10 +20,10 @@ std::string check_codec(const std::string& pattern) {
 }
 
 void declare_start(CLI::App& app, TrainFlags& flags) {
-  app.add_option(
-         "--codec", flags.codec,
-         "what stands behind the projection; '*' in a clip is chosen by --clip-quantile; beside a "
-         "clip no rotate and no split")
+  app.add_option("--codec", flags.codec,
+                 "what stands behind the projection; '*' as a clip's max is chosen by "
+                 "--clip-quantile; beside a "
+                 "clip no rotate and no split")
       ->check(check_codec)
       ->capture_default_str();
   app.add_option("--clip-quantile", flags.clip_quantile,
@@ -142,6 +142,8 @@ void check(TrainFlags& flags) {
     throw CLI::ValidationError("--train soft-prompt needs --soft-prompt or --from");
   if (flags.options.train_adapters && flags.adapter_rank == 0 && flags.from.empty())
     throw CLI::ValidationError("--train adapters needs --adapter-rank or --from");
+  if (!flags.options.train_adapters && flags.adapter_rank > 0)
+    throw CLI::ValidationError("--adapter-rank needs --train adapters");
 }
 
 }  // namespace isthmus::tools

@@ -10,9 +10,11 @@
 #include <cstdio>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "common/artefact_flags.h"
+#include "common/format.h"
 #include "common/terminal.h"
 #include "common/text_file.h"
 #include "specs.h"
@@ -120,7 +122,25 @@ class Training {
                      train::fresh_adapters(*file_, cut, cut + flags_.adapter_layers,
                                            flags_.adapter_rank, flags_.options.seed));
     }
-    return trainer_.start_from(parts, codec_);
+    const bool sends_clean = flags_.options.cut == 0 && codec_.mechanism() != nullptr;
+    if (flags_.options.prefix && !sends_clean) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "train: --prefix is for cut 0 behind a mechanism; elsewhere every row crosses");
+    }
+    return trainer_.start_from(parts, codec_, origin());
+  }
+
+  /// What decides the parts that are trained from, beside what the trainer knows.
+  std::string origin() const {
+    std::string text = flags_.from.empty() ? format("%zu components of %zu tokens", flags_.dims,
+                                                    flags_.start_tokens)
+                                           : "artefact " + from_;
+    if (flags_.soft_prompt > 0)
+      text += format(", %zu rows of '%s'", flags_.soft_prompt, flags_.soft_prompt_text.c_str());
+    if (flags_.adapter_rank > 0)
+      text +=
+          format(", adapters of rank %zu on %d layers", flags_.adapter_rank, flags_.adapter_layers);
+    return text;
   }
 
   // Of the text and, in front of the first layer, of the whole vocabulary: a prompt may hold words
@@ -145,6 +165,7 @@ class Training {
     ISTHMUS_TRY(artefacts.front()->check(file_->config(), flags_.options.cut));
     // Adapters must be of these very weights.
     ISTHMUS_TRY(artefact::adapted_model(file_, artefacts, trainer_.fingerprint()));
+    from_ = artefacts.front()->codec().to_string();
     return artefacts.front()->parts();
   }
 
@@ -222,6 +243,7 @@ class Training {
   text::Tokenizer tokenizer_;
   train::Trainer trainer_;
   codec::CodecSpec codec_;
+  std::string from_;  // the codec of the artefact that was begun with
   TrainReport report_;
   SteadyClock clock_;
   Clock::TimePoint start_ = clock_.now();

@@ -57,7 +57,7 @@ class Artefact {
 
   /// Reads bytes that may come from anyone, a whole artefact or one side's part. \returns
   /// kTruncated, kTooLarge, kCorrupt (also for a tensor that is not the one the artefact is named
-  /// after), kUnsupported for another format, kNotFinite.
+  /// after), kUnsupported for another format, kNotFinite, what Projection::make returns.
   [[nodiscard]] static Result<Artefact> parse(std::span<const std::byte> bytes);
   /// `parse` of a file. \returns also kNotFound, kIo.
   [[nodiscard]] static Result<Artefact> load(const std::filesystem::path& path);
@@ -65,7 +65,8 @@ class Artefact {
   /// \param half which tensors are written
   /// \throws std::invalid_argument for a half that this is not.
   [[nodiscard]] std::vector<std::byte> serialize(Half half = Half::kBoth) const;
-  /// The same to a file, which appears under its name only when complete. \returns kIo.
+  /// The same to a file, which appears under its name only when complete. \returns kIo,
+  /// kTooLarge for what `load` would refuse.
   [[nodiscard]] Status save(const std::filesystem::path& path, Half half = Half::kBoth) const;
 
   [[nodiscard]] const Origin& origin() const { return origin_; }

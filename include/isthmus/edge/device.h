@@ -74,8 +74,9 @@ struct SessionOptions {
   int32_t max_tokens = 2048;     ///< context asked for; the server may grant less
   /// How boundary rows are written on their way to the server.
   codec::CodecSpec codec = default_codec();
-  /// How they come back for a tail; no mechanism. Nothing: as they went, or by default if that has
-  /// a mechanism.
+  /// How they come back for a tail; no mechanism, no projection. Nothing: as they went, or by
+  /// default if that has a mechanism, or a projection or calibration, which is of the rows at the
+  /// cut.
   std::optional<codec::CodecSpec> codec_down;
   /// At cut 0 behind a mechanism, how rows of generated tokens go up: the server knows these
   /// tokens, so they are neither noised nor charged (privacy::charges_generated_rows). No

@@ -101,7 +101,8 @@ class Trainer {
   Trainer& operator=(Trainer&&) noexcept;
   ~Trainer();
 
-  /// Rows of the training text in front of the cut, [tokens, D], from windows spread over it.
+  /// Rows of the training text in front of the cut, [T, D]: of as many whole windows, at least one,
+  /// as `tokens` holds, spread over it.
   [[nodiscard]] Result<Matrix> boundary_rows(size_t tokens) const;
 
   /// The same for some tokens, read together from position 0.
@@ -109,10 +110,13 @@ class Trainer {
 
   /// What to train from, and the stages behind the projection; no `proj`, no calibration, and no
   /// clip beside `rotate` or `split`: it would cut other numbers than the latents, and turning is
-  /// the projection's. To be called before all that follows. \returns kInvalidArgument for shapes
+  /// the projection's. To be called once, before all that follows.
+  /// \param origin how the parts were made: a checkpoint of a run that began otherwise is refused
+  /// \returns kInvalidArgument for shapes
   /// that do not fit each other and the model; kUnsupported for such a stage; the errors of
   /// BoundaryCodec::make.
-  [[nodiscard]] Status start_from(const Parts& parts, const codec::CodecSpec& codec);
+  [[nodiscard]] Status start_from(const Parts& parts, const codec::CodecSpec& codec,
+                                  std::string_view origin = {});
 
   /// Loss and gradients of the batches that the next step would take. Nothing changes.
   [[nodiscard]] Result<Slope> slope() const;

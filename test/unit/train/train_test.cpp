@@ -388,6 +388,9 @@ TEST_CASE("a checkpoint of another run, or none, is refused", "[train][checkpoin
   Trainer measured = value_of(Trainer::make(model, text, small_options()));
   value_of(measured.start_from(parts, value_of(codec::CodecSpec::parse("int8"))));
   CHECK_FAILS_WITH(measured.resume(path), ErrorCode::kInvalidArgument);
+  Trainer begun = value_of(Trainer::make(model, text_for(model->config()), small_options()));
+  value_of(begun.start_from(parts, value_of(codec::CodecSpec::parse("int8")), "other parts"));
+  CHECK_FAILS_WITH(begun.resume(path), ErrorCode::kInvalidArgument);
 
   std::ifstream in(path, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(in)), {});
