@@ -198,8 +198,8 @@ engine::Slice Session::slice(int32_t rows) const {
 void Session::absorb(int32_t rows, Matrix output, nanoseconds time) {
   const auto count = static_cast<size_t>(rows);
   taken_ += count;
-  size_t absorbed = 0;
-  for (auto step = begun_.begin(); absorbed < count; ++step) {
+  auto step = begun_.begin();
+  for (size_t absorbed = 0;; ++step) {
     const size_t part = std::min(count - absorbed, step->left());
     if (needs_all_rows()) {
       std::ranges::copy(output.view().middle_rows(absorbed, part).values(),
@@ -208,9 +208,10 @@ void Session::absorb(int32_t rows, Matrix output, nanoseconds time) {
     step->computed += part;
     step->compute += time;
     absorbed += part;
-    // None, or that of the last row, which is the last step's.
-    if (absorbed == count && !needs_all_rows()) step->output = std::move(output);
+    if (absorbed == count) break;
   }
+  // None, or that of the last row.
+  if (!needs_all_rows()) step->output = std::move(output);
 }
 
 Result<Session::Finished> Session::finish(const Clock& clock) {
