@@ -7,13 +7,6 @@ tl::unexpected<Error> unknown(const std::string& what) {
   return fail(ErrorCode::kInvalidArgument, "edge: the plan asks for " + what);
 }
 
-Result<engine::Precision> parse_precision(const std::string& name) {
-  if (name == "exact") return engine::Precision::kExact;
-  if (name == "fine") return engine::Precision::kFine;
-  if (name == "fast") return engine::Precision::kFast;
-  return unknown("precision '" + name + "', which no device has");
-}
-
 }  // namespace
 
 Status apply_plan(const planner::PlanFile& plan, const model::ModelConfig& config,
@@ -29,8 +22,10 @@ Status apply_plan(const planner::PlanFile& plan, const model::ModelConfig& confi
   }
   if (plan.kv_bits != 8 && plan.kv_bits != 16)
     return unknown("a cache of " + std::to_string(plan.kv_bits) + " bits, not 8 or 16");
+  const auto precision = engine::find_precision(plan.precision);
+  if (!precision) return unknown("precision '" + plan.precision + "', which no device has");
   engine::CpuEngineOptions engine;
-  ISTHMUS_ASSIGN(engine.precision, parse_precision(plan.precision));
+  engine.precision = *precision;
   engine.kv_bits = plan.kv_bits == 8 ? engine::KvBits::k8 : engine::KvBits::k16;
   engine.weights.ranges = {{{0, config.layer_count}, plan.front_bits}};
   engine.weights.head_bits = plan.front_bits;

@@ -26,18 +26,6 @@ kernels::KvFormat kv_format(const CpuEngineOptions& options) {
   return options.kv_bits == KvBits::k16 ? kernels::KvFormat::kF16 : kernels::KvFormat::kInt8;
 }
 
-const char* name_of(Precision precision) {
-  switch (precision) {
-    case Precision::kExact:
-      return "exact";
-    case Precision::kFine:
-      return "fine";
-    case Precision::kFast:
-      return "fast";
-  }
-  return "";
-}
-
 /// How many positions cost as much as a row's products. Attention multiplies floats; `costs` is how
 /// many of the matrices' products take as long (SmolLM2, AVX-512, pieces of 32 rows).
 int32_t positions_per_row(const model::ModelConfig& config, Precision precision) {
@@ -72,7 +60,7 @@ class CpuEngine final : public Engine {
   EngineInfo info() const override {
     EngineInfo info;
     info.device = "cpu";
-    info.precision = name_of(precision_);
+    info.precision = to_string(precision_);
     info.weight_bytes = weights_.memory.size();
     info.kv_bytes_per_token_and_layer = CpuCache::bytes_per_position(config(), kv_format_);
     info.positions_per_row = positions_per_row(config(), precision_);
@@ -204,6 +192,24 @@ Status WeightPolicy::validate() const {
                 "engine: weights of " + std::to_string(bits) + " bits, but there are only 4 and 8");
   }
   return {};
+}
+
+std::string_view to_string(Precision precision) {
+  switch (precision) {
+    case Precision::kExact:
+      return "exact";
+    case Precision::kFine:
+      return "fine";
+    case Precision::kFast:
+      return "fast";
+  }
+  return "unknown";
+}
+
+std::optional<Precision> find_precision(std::string_view name) {
+  for (const Precision precision : {Precision::kExact, Precision::kFine, Precision::kFast})
+    if (to_string(precision) == name) return precision;
+  return std::nullopt;
 }
 
 Result<std::unique_ptr<Engine>> load_cpu_engine(const std::shared_ptr<const model::ModelFile>& file,

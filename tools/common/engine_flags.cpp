@@ -2,24 +2,12 @@
 
 #include <cstdint>
 #include <limits>
-#include <optional>
 
 namespace isthmus::tools {
 
-namespace {
-
-std::optional<engine::Precision> find_precision(const std::string& name) {
-  if (name == "exact") return engine::Precision::kExact;
-  if (name == "fine") return engine::Precision::kFine;
-  if (name == "fast") return engine::Precision::kFast;
-  return std::nullopt;
-}
-
-}  // namespace
-
 engine::CpuEngineOptions EngineFlags::options() const {
   engine::CpuEngineOptions options;
-  options.precision = *find_precision(precision);
+  options.precision = *engine::find_precision(precision);
   options.kv_bits = kv_bits == 8 ? engine::KvBits::k8 : engine::KvBits::k16;
   options.weights.ranges = {{{0, std::numeric_limits<int32_t>::max()}, weight_bits}};
   options.weights.head_bits = weight_bits;
@@ -45,7 +33,7 @@ void declare_storage(CLI::App& app, EngineFlags& flags, const std::string& bits_
 }
 
 void check(const EngineFlags& flags) {
-  if (find_precision(flags.precision)) return;
+  if (engine::find_precision(flags.precision)) return;
   throw CLI::ValidationError("--precision is '" + flags.precision +
                              "', --device cpu knows fast, fine and exact");
 }

@@ -7,6 +7,8 @@
 #include <isthmus/model/model_file.h>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 namespace isthmus::engine {
@@ -18,6 +20,10 @@ enum class Precision : uint8_t {
   kFine,   ///< packed weights, activations as two bytes with one scale per 32
   kFast,   ///< packed weights, activations as bytes with one scale per 32
 };
+/// "exact", "fine", "fast".
+[[nodiscard]] std::string_view to_string(Precision precision);
+/// Nothing for any other name.
+[[nodiscard]] std::optional<Precision> find_precision(std::string_view name);
 
 /// What a fine or fast engine keeps of keys and values. An exact one keeps floats.
 enum class KvBits : uint8_t {
