@@ -239,6 +239,13 @@ TEST_CASE("output that cannot be written is a failure", "[system][tools]") {
       "standard output");
 }
 
+TEST_CASE("a folder in place of a text file is one clear line", "[system][tools]") {
+  const test::TempFolder folder;
+  check_failure(
+      test::run({kChat, "--model", kModel, "--plan", folder.path().string(), "--prompt", "hi"}),
+      "cannot read");
+}
+
 TEST_CASE("values out of range are wrong usage", "[system][tools]") {
   const std::vector<std::vector<std::string>> chats = {
       {"--threads", "100000"},  {"--threads", "-1"},   {"--timeout", "nan"},

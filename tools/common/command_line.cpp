@@ -1,5 +1,8 @@
 #include "command_line.h"
 
+#include <new>
+#include <system_error>
+
 #include "terminal.h"
 
 namespace isthmus::tools {
@@ -13,7 +16,13 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<void()>& 
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }
-  if (const Status status = run(); !status) return report(app.get_name(), status.error());
+  try {
+    if (const Status status = run(); !status) return report(app.get_name(), status.error());
+  } catch (const std::bad_alloc&) {
+    return report(app.get_name(), {ErrorCode::kOutOfMemory, "there is not enough memory"});
+  } catch (const std::system_error& error) {  // of files and threads
+    return report(app.get_name(), {ErrorCode::kIo, error.what()});
+  }
   return kExitDone;
 }
 
