@@ -18,11 +18,19 @@ Result<Account> Account::open(std::shared_ptr<privacy::Ledger> ledger,
 }
 
 Status Account::charge(uint64_t rows) {
-  // A refusal by a later server leaves the earlier ones charged: too much, never too little.
-  for (privacy::Conversation& conversation : conversations_)
-    ISTHMUS_TRY(conversation.charge(*mechanism_, rows));
+  for (size_t i = 0; i < conversations_.size(); ++i) {
+    const Status charged = conversations_[i].charge(*mechanism_, rows);
+    if (charged) continue;
+    for (size_t earlier = 0; earlier < i; ++earlier) conversations_[earlier].refund(rows);
+    return charged;
+  }
   charged_rows_ += rows;
   return {};
+}
+
+void Account::refund(uint64_t rows) {
+  for (privacy::Conversation& conversation : conversations_) conversation.refund(rows);
+  charged_rows_ -= rows;
 }
 
 Result<PrivacyReport> Account::report() const {

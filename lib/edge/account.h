@@ -23,8 +23,11 @@ class Account {
                                             const std::string& model,
                                             std::span<const std::string> servers);
 
-  /// Counts rows that are about to be drawn; when this fails none of them may be sent.
+  /// Counts rows that are about to be drawn; when this fails nothing is counted, and none of them
+  /// may be sent.
   [[nodiscard]] Status charge(uint64_t rows);
+  /// Of those, rows that were not drawn and will not be.
+  void refund(uint64_t rows);
   [[nodiscard]] Result<PrivacyReport> report() const;
   [[nodiscard]] uint64_t charged_rows() const { return charged_rows_; }
 

@@ -48,6 +48,7 @@ struct Conversation::Block {
   MechanismId mechanism;
   uint64_t period = 0;
   uint64_t left = 0;
+  uint64_t charged = 0;  // of this mechanism in this period: what may be refunded
 };
 
 class Ledger::Impl {
@@ -152,7 +153,7 @@ class Ledger::Impl {
     std::erase_if(state.entries, [&](const LedgerEntry& entry) {
       return entry.scope == Scope::kPeriod && entry.key.server == server && entry.number < start;
     });
-    if (block.period != start) block.left = 0;
+    if (block.period != start) block.left = block.charged = 0;
     block.period = start;
   }
 
@@ -182,9 +183,9 @@ class Ledger::Impl {
     ISTHMUS_ASSIGN(const double spent, epsilon(state, server, scope, number, budget.delta));
     if (spent <= budget.epsilon) return {};
     return fail(ErrorCode::kBudgetSpent, std::string("ledger: ") + name + " would reach epsilon " +
-                                             number_text(spent) + ", its budget is " +
-                                             number_text(budget.epsilon) + " at delta " +
-                                             number_text(budget.delta));
+                                             number_text(spent) + " with server " + server +
+                                             ", its budget is " + number_text(budget.epsilon) +
+                                             " at delta " + number_text(budget.delta));
   }
 
   /// Made once for each mechanism that the file names.
@@ -238,6 +239,7 @@ Status Conversation::charge(const Mechanism& mechanism, uint64_t rows) {
   if (block_->mechanism != id || block_->period < ledger.current_period()) {
     ISTHMUS_TRY(ledger.give_back(key_, id_, *block_));
     block_->mechanism = id;
+    block_->charged = 0;
   }
   if (rows > kMostRows)
     return fail(
@@ -245,7 +247,14 @@ Status Conversation::charge(const Mechanism& mechanism, uint64_t rows) {
         "ledger: " + std::to_string(rows) + " rows at once, at most " + std::to_string(kMostRows));
   if (block_->left < rows) ISTHMUS_TRY(ledger.reserve(key_, id_, *block_, rows));
   block_->left -= rows;
+  block_->charged += rows;
   return {};
+}
+
+void Conversation::refund(uint64_t rows) {
+  const uint64_t known = std::min(rows, block_->charged);
+  block_->charged -= known;
+  block_->left += known;
 }
 
 Result<PrivacySpent> Conversation::spent() const {

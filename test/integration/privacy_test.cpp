@@ -23,9 +23,10 @@ constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 /// A ledger of its own, and sessions that charge it.
 class Noised {
  public:
-  explicit Noised(double conversation_epsilon = kUnlimited)
+  explicit Noised(double conversation_epsilon = kUnlimited, double period_epsilon = kUnlimited)
       : options_{.file = folder_.path() / "ledger"} {
     options_.conversation.epsilon = conversation_epsilon;
+    options_.period.epsilon = period_epsilon;
     ledger_ = value_of(privacy::Ledger::open(options_));
   }
 
@@ -140,6 +141,9 @@ TEST_CASE("a reply ends with a typed error where the budget does, and keeps what
   edge::Session session = value_of(device.open_session(noised.options(server.address())));
   CHECK_FAILS_WITH(session.say("short", {.max_tokens = 20}), ErrorCode::kBudgetSpent);
   CHECK(session.unfinished().token_ids.size() == 5);  // 5 rows of the prompt, 4 of the reply
+  CHECK(session.unfinished().released_rows == 9);
+  CHECK(session.unfinished().steps == 5);
+  CHECK(session.unfinished().boundary_bytes_up > 0);
   CHECK(told_rows(session) == 9);
 }
 
@@ -174,6 +178,43 @@ TEST_CASE("mechanisms are refused where nothing accounts for them", "[integratio
   SECTION("for clean rows") {
     options.codec_clean = options.codec;
     CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kUnsupported);
+  }
+}
+
+TEST_CASE("what is not drawn is not paid for", "[integration][privacy]") {
+  const TinyFolder model;
+  server::ServerOptions limits;
+  limits.max_step_tokens = 8;
+  limits.max_in_flight = 1;
+  const InProcessServer first(model.path(), limits);
+  const InProcessServer second(model.path(), limits);
+  edge::Device device = load_device(model.path(), 1);
+  const edge::SessionOptions probe = Noised().options(first.address());
+  const auto codec = value_of(codec::BoundaryCodec::make(probe.codec, 48));
+  const Noised noised(kUnlimited, codec.mechanism()->epsilon(30, 1e-5));
+  SECTION("because another server's budget is spent") {
+    edge::Session other = value_of(device.open_session(noised.options(second.address())));
+    value_of(other.say("some more words", {.max_tokens = 1}));
+    edge::SessionOptions options = noised.options(first.address());
+    options.fallback_servers = {second.address().to_string()};
+    edge::Session session = value_of(device.open_session(options));
+    for (int i = 0; i < 5; ++i) {
+      const auto refused = session.say("a prompt of 22 letters", {.max_tokens = 1});
+      REQUIRE_FALSE(refused.has_value());
+      CHECK(refused.error().code == ErrorCode::kBudgetSpent);
+      CHECK(refused.error().message.find(second.address().public_key) != std::string::npos);
+    }
+    CHECK(told_rows(session) == 0);
+    CHECK(session.unfinished().released_rows == 0);
+  }
+  SECTION("because the prompt is cancelled") {
+    edge::Session session = value_of(device.open_session(noised.options(first.address())));
+    const edge::Reply reply = value_of(session.say("a prompt of 22 letters", {.max_tokens = 1},
+                                                   [](std::string_view) { return false; }));
+    CHECK(reply.token_ids.empty());
+    CHECK(reply.released_rows == 8);
+    CHECK(told_rows(session) == 8);
+    CHECK(session.say("a prompt of 22 letters", {.max_tokens = 1}).has_value());
   }
 }
 

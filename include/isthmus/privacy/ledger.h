@@ -87,6 +87,10 @@ class Conversation {
   /// `Ledger::open`, kIo; nothing is charged then, and nothing may be sent.
   [[nodiscard]] Status charge(const Mechanism& mechanism, uint64_t rows);
 
+  /// Takes back the charge of `rows` rows that were not drawn after all, and never will be. Does
+  /// nothing for what was charged for another mechanism since, or in an earlier period.
+  void refund(uint64_t rows);
+
   /// Reads the file. \returns errors as `charge`, but for kBudgetSpent.
   [[nodiscard]] Result<PrivacySpent> spent() const;
 

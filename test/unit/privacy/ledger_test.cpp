@@ -122,6 +122,43 @@ TEST_CASE("a spent conversation budget is an error and nothing is charged", "[pr
   CHECK(f.total() == 40);
 }
 
+TEST_CASE("rows that were not drawn are given back, within their mechanism and period",
+          "[privacy][ledger]") {
+  Fixture f;
+  const auto m = mechanism();
+  const auto other = mechanism("dgauss:mu=2");
+  f.options.conversation = {m->epsilon(20, 1e-6), 1e-6};
+  f.options.period_length = std::chrono::hours(24);
+  f.options.block_rows = 4;
+  const auto ledger = f.open();
+  {
+    auto conversation = test::value_of(ledger->begin(kKey));
+    REQUIRE(conversation.charge(*m, 20));
+    conversation.refund(15);
+    CHECK(test::value_of(conversation.spent()).conversation_rows == 5);
+    REQUIRE(conversation.charge(*m, 15));  // fits the budget again
+    CHECK_FAILS_WITH(conversation.charge(*m, 1), ErrorCode::kBudgetSpent);
+    conversation.refund(100);  // more than was ever charged
+    CHECK(test::value_of(conversation.spent()).conversation_rows == 0);
+  }
+  CHECK(f.total() == 0);
+  {
+    auto conversation = test::value_of(ledger->begin(kKey));
+    REQUIRE(conversation.charge(*m, 6));
+    REQUIRE(conversation.charge(*other, 1));
+    conversation.refund(6);  // of which only the one row is of this mechanism
+  }
+  CHECK(f.total() == 6);
+  {
+    auto conversation = test::value_of(ledger->begin(kKey));
+    REQUIRE(conversation.charge(*m, 6));
+    f.now += kDay;
+    REQUIRE(conversation.charge(*m, 2));
+    conversation.refund(8);
+  }
+  CHECK(f.total() == 12);
+}
+
 TEST_CASE("a period's budget covers all conversations and comes back with the next",
           "[privacy][ledger]") {
   Fixture f;
