@@ -99,6 +99,15 @@ TEST_CASE("an intruder's prompt is told apart from the others' tokens", "[system
   CHECK(json["between_tokens_during_s"]["p99"] > 0);
 }
 
+TEST_CASE("requests longer than what a server grants have failed", "[system][load]") {
+  test::ServerProcess server({"--allow-any-client", "--max-tokens", "100"});
+  const auto json = report(load(server, {"--devices", "1", "--prompt", "60", "--output", "60",
+                                         "--intruder", "300", "--duration", "2"}));
+  CHECK(json["completed"] == 0);
+  CHECK(json["failed"].contains("ContextFull"));
+  CHECK(json["intruder_failed"] == "ContextFull");
+}
+
 TEST_CASE("loads that mean nothing are wrong usage", "[system][load]") {
   const std::vector<std::vector<std::string>> wrong = {{"--devices", "0"},
                                                        {"--rate", "1", "--trace", test::kModel},

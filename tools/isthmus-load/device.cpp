@@ -28,10 +28,10 @@ Outcome SimulatedDevice::serve(const Request& request, const std::atomic<bool>& 
     sequence_ = 0;
     position_ = 0;
     const auto room = static_cast<int32_t>(opened_.max_tokens);
-    const int32_t prompt = std::min(request.prompt_tokens, room);
-    ISTHMUS_TRY(advance(prompt, std::min(chunk_, opened_.max_step_tokens), outcome));
-    const int32_t more = std::min(request.output_tokens - 1, room - prompt);
-    for (int32_t i = 0; i < more; ++i) ISTHMUS_TRY(advance(1, 1, outcome));
+    if (request.prompt_tokens + request.output_tokens - 1 > room)
+      return fail(ErrorCode::kContextFull, "the server grants fewer tokens than the request has");
+    ISTHMUS_TRY(advance(request.prompt_tokens, std::min(chunk_, opened_.max_step_tokens), outcome));
+    for (int32_t i = 1; i < request.output_tokens; ++i) ISTHMUS_TRY(advance(1, 1, outcome));
     return {};
   }();
   if (!done) outcome.failed = done.error().code;

@@ -75,6 +75,10 @@ Result<std::vector<Recording>> record(const LoadFlags& flags) {
     ISTHMUS_ASSIGN(
         codec::BoundaryCodec codec,
         codec::BoundaryCodec::make(flags.codec, static_cast<size_t>(config.hidden_size)));
+    if (codec.is_random()) {
+      return fail(ErrorCode::kUnsupported, "--codec '" + codec.spec().to_string() +
+                                               "' draws its rows anew: it cannot be recorded");
+    }
     recordings.push_back({open_message(config, fingerprint, cut, flags), std::move(rows),
                           std::make_shared<codec::BoundaryCodec>(std::move(codec))});
   }

@@ -90,6 +90,10 @@ Report summarise(const Run& run) {
       ++report.failed[std::string(to_string(*outcome.failed))];
     }
   }
+  for (const auto& [request, outcome] : run.intruder) {
+    if (outcome.failed && *outcome.failed != ErrorCode::kCancelled)
+      report.intruder_failed = to_string(*outcome.failed);
+  }
   report.tokens_per_s = static_cast<double>(tokens) / report.seconds;
   report.rows_per_s = static_cast<double>(tokens + rows) / report.seconds;
   report.first_token_s = percentiles(std::move(first));
@@ -116,6 +120,8 @@ std::string to_text(const Report& report) {
     text += line("between tokens in the 2 s before", report.between_tokens_before_s);
     text += line("between tokens until then", report.between_tokens_during_s);
   }
+  if (!report.intruder_failed.empty())
+    text += format("intruder failed with %s\n", report.intruder_failed.c_str());
   text += format("told to come back: %zu times\n", report.told_busy);
   for (const auto& [code, count] : report.failed) {
     text += format("failed with %s: %zu\n", code.c_str(), count);
@@ -138,6 +144,7 @@ std::string to_json(const Report& report) {
     json["between_tokens_before_s"] = to_json(report.between_tokens_before_s);
     json["between_tokens_during_s"] = to_json(report.between_tokens_during_s);
   }
+  if (!report.intruder_failed.empty()) json["intruder_failed"] = report.intruder_failed;
   return json.dump(2) + "\n";
 }
 

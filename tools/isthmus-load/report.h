@@ -32,6 +32,7 @@ struct Report {
   Percentiles first_token_s;             ///< from when a request was due
   Percentiles between_tokens_s;
   double intruder_s = 0;                ///< the intruder's first token; 0 without one
+  std::string intruder_failed;          ///< its error code, if it did
   Percentiles between_tokens_before_s;  ///< the same in the two seconds before it came
   Percentiles between_tokens_during_s;  ///< and those that it had a part in, to its first token
 };
