@@ -16,6 +16,8 @@ constexpr milliseconds kCloseWait{200};
 constexpr milliseconds kShortestPause{5};  // between repetitions to a busy server
 constexpr milliseconds kLongestPause{1000};
 constexpr milliseconds kFirstRetry{50};  // between rounds through servers that do not answer
+constexpr uint32_t kMostStepRows = 128;  // servers that grant less are few, and all can take over
+constexpr size_t kMostInFlight = 16;     // far below what a channel queues
 
 milliseconds left_until(Clock::TimePoint deadline, Clock::TimePoint now) {
   // Rounded up, so that a wait never ends just before its deadline.
@@ -107,7 +109,8 @@ Remote::Remote(std::vector<transport::ChannelOptions> servers, const SessionOpti
 Result<std::unique_ptr<Remote>> Remote::open(std::vector<transport::ChannelOptions> servers,
                                              const SessionOptions& options, wire::Open open) {
   std::unique_ptr<Remote> remote(new Remote(std::move(servers), options, std::move(open)));
-  const Patience patience{.each = remote->share_of(options.request_timeout)};
+  const Patience patience{.handshake = options.connect_timeout,
+                          .each = remote->share_of(options.request_timeout)};
   Result<wire::Opened> opened = remote->connect(0, patience);
   for (size_t next = 1; !opened && next < remote->servers_.size(); ++next)
     opened = remote->connect(next, patience);
@@ -115,6 +118,7 @@ Result<std::unique_ptr<Remote>> Remote::open(std::vector<transport::ChannelOptio
   remote->opened_ = std::move(*opened);
   // Whoever takes over is to grant just as much: the device's caches have this size.
   remote->open_.max_tokens = remote->opened_.max_tokens;
+  remote->opened_.max_step_tokens = std::min(remote->opened_.max_step_tokens, kMostStepRows);
   return remote;
 }
 
@@ -124,42 +128,56 @@ Remote::~Remote() {
 
 void Remote::leave() {
   if (!channel_) return;
-  const transport::Message close{
-      wire::encode({.request_id = next_request_++, .body = wire::Close{.session = open_.session}}),
-      {}};
   // Best effort: a session that is not closed expires on the server.
-  if (channel_->send(close) && heard_) (void)channel_->receive(kCloseWait);
+  const Status sent = send_close(open_.session);
+  if (back_by_) {
+    left_behind_.emplace_back(server_, open_.session);
+  } else if (sent) {
+    (void)channel_->receive(kCloseWait);
+  }
   earlier_sent_ += channel_->bytes_sent();
   earlier_received_ += channel_->bytes_received();
   channel_.reset();
+}
+
+Status Remote::send_close(uint64_t session) {
+  return channel_->send(
+      {wire::encode({.request_id = next_request_++, .body = wire::Close{.session = session}}), {}});
+}
+
+size_t Remote::window() const {
+  return std::min<size_t>(opened_.max_in_flight, kMostInFlight);
 }
 
 milliseconds Remote::share_of(milliseconds timeout) const {
   return std::max(milliseconds(1), timeout / static_cast<int64_t>(servers_.size()));
 }
 
-Clock::TimePoint Remote::end_of(const Patience& patience) const {
-  return std::min(clock_.now() + patience.each, patience.end);
+Clock::TimePoint Remote::end_of(milliseconds wait, const Patience& patience) const {
+  return std::min(clock_.now() + wait, patience.end);
 }
 
 Result<wire::Opened> Remote::connect(size_t server, const Patience& patience) {
   leave();
-  const milliseconds handshake = left_until(end_of(patience), clock_.now());
-  ISTHMUS_ASSIGN(
-      transport::Channel channel,
-      transport::Channel::connect(servers_[server], std::min(connect_timeout_, handshake)));
+  const milliseconds handshake = left_until(end_of(patience.handshake, patience), clock_.now());
+  ISTHMUS_ASSIGN(transport::Channel channel,
+                 transport::Channel::connect(servers_[server], handshake));
   channel_.emplace(std::move(channel));
-  heard_ = true;
+  back_by_.reset();
   server_ = server;
   carried_out_ = 0;
   history_.rewind();
+  // First of all: they may have what the new one needs.
+  std::erase_if(left_behind_, [&](const auto& left) {
+    return left.first == server && send_close(left.second).has_value();
+  });
   // The number is ours from here on: whatever happens, `leave` closes the session.
   do {
     open_.session = SystemRandom().next_u64();
   } while (open_.session == 0);
   Request request{.parcel = {open_, {}}};
   Request* const only = &request;
-  ISTHMUS_TRY(await({&only, 1}, end_of(patience)));
+  ISTHMUS_TRY(await({&only, 1}, end_of(patience.each, patience)));
   ISTHMUS_ASSIGN(wire::Opened opened, expect<wire::Opened>(request.answer->body));
   if (opened.session != open_.session || opened.max_tokens > open_.max_tokens) {
     return fail(ErrorCode::kCorrupt, "edge: the server opened another session than asked for");
@@ -192,6 +210,15 @@ Result<StepAnswer> Remote::receive() {
 }
 
 Status Remote::truncate(int32_t length) {
+  if (!channel_ && history_.is_complete()) {
+    // Nobody holds the session: who takes over is told only of what is kept.
+    history_.drop_open();
+    if (length == length_) return {};
+    history_.push({.parcel = {wire::Truncate{.length = static_cast<uint32_t>(length)}, {}}});
+    history_.settle(-1);
+    length_ = length;
+    return {};
+  }
   while (is_waiting()) {
     // A request that was refused has not happened: all that matters is that it is settled.
     const Result<Parcel> settled = settle_next();
@@ -257,8 +284,9 @@ Status Remote::resume(const Error& why, Clock::TimePoint deadline) {
     history_.rewind();  // what was answered with an error is asked anew
     return tl::unexpected<Error>(why);
   }
-  const Patience patience{.each = std::min(request_timeout_, share_of(resume_timeout_)),
-                          .end = deadline};
+  const milliseconds each = std::min(request_timeout_, share_of(resume_timeout_));
+  const Patience patience{
+      .handshake = std::min(connect_timeout_, each), .each = each, .end = deadline};
   SystemRandom random;
   milliseconds pause = kFirstRetry;
   // One that does not answer would only be waited for once more.
@@ -289,9 +317,10 @@ Status Remote::replay(size_t server, const Patience& patience) {
   if (opened.max_tokens < opened_.max_tokens || opened.max_step_tokens < opened_.max_step_tokens) {
     return fail(ErrorCode::kServerFull, "edge: the server granted less than the session has");
   }
+  opened.max_step_tokens = opened_.max_step_tokens;
   opened_ = std::move(opened);
   for (size_t i = 0; i < history_.settled(); ++i) {
-    ISTHMUS_TRY(await(open_window(i, i + 1), end_of(patience)));
+    ISTHMUS_TRY(await(open_window(i, i + 1), end_of(patience.each, patience)));
     Request& request = history_.at(i);
     ISTHMUS_TRY(status_of(request.answer->body));
     ISTHMUS_TRY(check_carried_out(request.parcel.body, request.answer->body));
@@ -338,29 +367,33 @@ Status Remote::exchange(std::span<Request* const> requests, Clock::TimePoint dea
   Error late{ErrorCode::kTimeout, "edge: no answer within " +
                                       std::to_string(left_until(deadline, clock_.now()).count()) +
                                       " ms"};
-  const auto give_up_soon = [&](Error why) {
-    deadline = std::min(deadline, clock_.now() + reconnect_timeout_);
-    late = std::move(why);
-  };
+  Error lost{ErrorCode::kServerLost, "edge: the connection has not come back"};
   const auto send_again = [&] {
     for (Request* request : requests) request->id = 0;
     return send_pending(requests);
   };
-  if (!heard_) give_up_soon({ErrorCode::kServerLost, "edge: the connection has not come back"});
+  if (back_by_) back_by_ = clock_.now() + reconnect_timeout_;
 
   ISTHMUS_TRY(send_pending(requests));
   while (!requests.front()->answer && clock_.now() < deadline) {
+    const Clock::TimePoint until = std::min(deadline, back_by_.value_or(deadline));
     Result<std::optional<transport::Message>> received =
-        channel_->receive(left_until(deadline, clock_.now()));
+        channel_->receive(left_until(until, clock_.now()));
     if (!received) {
       if (received.error().code != ErrorCode::kServerLost) return propagate(std::move(received));
       // Request or answer may have been lost with the connection; both sides bear a repetition.
-      if (std::exchange(heard_, false)) give_up_soon(received.error());
+      if (!back_by_) back_by_ = clock_.now() + reconnect_timeout_;
+      lost = std::move(received.error());
       ISTHMUS_TRY(send_again());
       continue;
     }
-    if (!*received) continue;
-    heard_ = true;
+    if (!*received) {
+      if (!back_by_ || clock_.now() < *back_by_) continue;
+      if (!channel_->is_connected()) break;
+      back_by_.reset();  // it has come back, and the answer may take its time
+      continue;
+    }
+    back_by_.reset();
     ISTHMUS_ASSIGN(const std::optional<milliseconds> busy, take(std::move(**received), requests));
     if (!busy) continue;
     late = {ErrorCode::kBusy, "edge: the server is busy"};
@@ -368,7 +401,7 @@ Status Remote::exchange(std::span<Request* const> requests, Clock::TimePoint dea
     ISTHMUS_TRY(send_again());
   }
   if (requests.front()->answer) return {};
-  return tl::unexpected<Error>(std::move(late));
+  return tl::unexpected<Error>(std::move(back_by_ ? lost : late));
 }
 
 Result<std::optional<milliseconds>> Remote::take(transport::Message message,

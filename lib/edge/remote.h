@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "history.h"
@@ -52,6 +53,8 @@ class Remote {
   /// Settles what is in doubt, and forgets positions [length, ...).
   [[nodiscard]] Status truncate(int32_t length);
 
+  /// What was granted. A step may have `max_step_tokens` rows on whichever server: no more than
+  /// 128.
   [[nodiscard]] const wire::Opened& opened() const { return opened_; }
   /// Tokens the server holds, as far as its answers tell.
   [[nodiscard]] int32_t length() const { return length_; }
@@ -64,23 +67,27 @@ class Remote {
   Remote(std::vector<transport::ChannelOptions> servers, const SessionOptions& options,
          wire::Open open);
 
-  [[nodiscard]] size_t window() const { return opened_.max_in_flight; }
+  [[nodiscard]] size_t window() const;
 
   /// How long a server is waited for.
   struct Patience {
-    std::chrono::milliseconds each;  ///< for its handshake, and for each of its answers
+    std::chrono::milliseconds handshake;
+    std::chrono::milliseconds each;  ///< for each of its answers
     Clock::TimePoint end = Clock::TimePoint::max();
   };
   /// What one server may use up of a time in which each of them is to get a try.
   [[nodiscard]] std::chrono::milliseconds share_of(std::chrono::milliseconds timeout) const;
   /// When a wait that begins now ends.
-  [[nodiscard]] Clock::TimePoint end_of(const Patience& patience) const;
+  [[nodiscard]] Clock::TimePoint end_of(std::chrono::milliseconds wait,
+                                        const Patience& patience) const;
   [[nodiscard]] size_t after(size_t server) const { return (server + 1) % servers_.size(); }
 
   /// Connects to a server and opens a session there, to which everything is to be sent anew.
   Result<wire::Opened> connect(size_t server, const Patience& patience);
-  /// Ends the session on a server that still answers, as far as can be told.
+  /// Ends the session on a server that still answers, as far as can be told; on one that does not,
+  /// when it is connected to again.
   void leave();
+  Status send_close(uint64_t session);
   /// Brings a new session on one of the servers to the state of the lost one. \returns `why` when
   /// that cannot be done by `deadline`.
   Status resume(const Error& why, Clock::TimePoint deadline);
@@ -115,7 +122,10 @@ class Remote {
   std::chrono::milliseconds resume_timeout_;
   SteadyClock clock_;
   std::optional<transport::Channel> channel_;
-  bool heard_ = true;  // something came in since the connection last broke
+  // Set while the connection is broken, or has only just come back: until when to wait for it.
+  std::optional<Clock::TimePoint> back_by_;
+  // Sessions that could not be closed, and their servers.
+  std::vector<std::pair<size_t, uint64_t>> left_behind_;
   wire::Opened opened_;
   uint64_t next_request_ = 1;
   uint64_t carried_out_ = 0;  // requests in this session on this server

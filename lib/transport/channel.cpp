@@ -259,6 +259,9 @@ Result<std::optional<Message>> Channel::receive(milliseconds timeout) {
   }
 }
 
+bool Channel::is_connected() const {
+  return impl_->connected;
+}
 uint64_t Channel::bytes_sent() const {
   return impl_->bytes_sent;
 }

@@ -126,6 +126,94 @@ TEST_CASE("a session that could not be resumed is resumed when a server is well 
   CHECK(converse(session, 0.7F) == whole);
 }
 
+TEST_CASE("a turn that nobody could finish is not what the next server has to repeat",
+          "[integration][resume]") {
+  const TinyFolder model;
+  const TinyFolder other(nlohmann::json{{"rms_norm_eps", 0.5}});  // chooses other tokens
+  edge::Device device = load_device(model.path(), 1);
+  auto first = std::make_unique<InProcessServer>(model.path());
+  const InProcessServer second(other.path(), {}, /*encrypted=*/true, first->fingerprint());
+  edge::SessionOptions options = resuming(first->address(), {second.address()});
+  options.resume_timeout = std::chrono::milliseconds(600);
+  edge::Session session = value_of(device.open_session(options));
+  CHECK_FAILS_WITH(session.say("some words", sampled(40), at_piece(8, [&] { first.reset(); })),
+                   ErrorCode::kServerLost);
+  CHECK(value_of(session.say("some words", sampled(12))).resumes == 1);
+}
+
+TEST_CASE("a connection that is back leaves a slow server the time that it was given",
+          "[integration][resume]") {
+  const TinyFolder model;
+  InProcessServer server(model.path());
+  RecordingProxy proxy(server.address().port);
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = session_options(through(proxy, server.address()));
+  options.reconnect_timeout = std::chrono::milliseconds(400);
+  edge::Session session = value_of(device.open_session(options));
+  std::thread helper;
+  auto reply = session.say("some words", sampled(12), at_piece(4, [&] {
+                             server.hang();
+                             proxy.cut();
+                             helper = std::thread([&] {
+                               std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+                               server.go_on();
+                             });
+                           }));
+  helper.join();
+  CHECK(value_of(std::move(reply)).token_ids.size() == 12);
+  CHECK(proxy.connections_accepted() >= 2);
+}
+
+TEST_CASE("a session that a broken connection left behind does not stand in its successor's way",
+          "[integration][resume]") {
+  const TinyFolder model;
+  server::ServerOptions limits;
+  limits.quotas.max_sessions = 1;
+  const InProcessServer server(model.path(), limits);
+  RecordingProxy proxy(server.address().port);
+  edge::Device device = load_device(model.path(), 1);
+  edge::SessionOptions options = resuming(through(proxy, server.address()));
+  options.connect_timeout = std::chrono::milliseconds(300);
+  edge::Session session = value_of(device.open_session(options));
+  std::thread helper;
+  auto reply = session.say("some words", sampled(12), at_piece(4, [&] {
+                             proxy.hold(true);
+                             proxy.cut();
+                             helper = std::thread([&] {
+                               std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+                               proxy.hold(false);
+                             });
+                           }));
+  helper.join();
+  CHECK(value_of(std::move(reply)).resumes == 1);
+}
+
+TEST_CASE("how much a server takes at once matters only where it is less than what is sent",
+          "[integration][resume]") {
+  const TinyFolder model;
+  edge::Device device = load_device(model.path(), 1);
+  const auto taking = [&](uint32_t rows) {
+    server::ServerOptions limits;
+    limits.max_step_tokens = static_cast<int32_t>(rows);
+    return std::make_unique<InProcessServer>(model.path(), limits);
+  };
+  const auto [first_takes, second_takes, third_takes, resumes] =
+      GENERATE(table<uint32_t, uint32_t, uint32_t, uint64_t>(
+          {{256, 128, 256, 2}, {64, 256, 64, 2}, {128, 64, 256, 1}}));
+  CAPTURE(first_takes, second_takes, third_takes);
+  auto first = taking(first_takes);
+  auto second = taking(second_takes);
+  const auto third = taking(third_takes);
+  edge::Session session = value_of(
+      device.open_session(resuming(first->address(), {second->address(), third->address()})));
+  const edge::OnText lose_first = at_piece(5, [&] { first.reset(); });
+  const edge::OnText lose_second = at_piece(8, [&] { second.reset(); });
+  const edge::Reply reply = value_of(session.say(kPrompt, sampled(12), [&](std::string_view text) {
+    return lose_first(text) && lose_second(text);
+  }));
+  CHECK(reply.resumes == resumes);
+}
+
 TEST_CASE("a tunnel that has lost its server is left for another one", "[integration][resume]") {
   const TinyFolder model;
   edge::Device device = load_device(model.path(), 1);

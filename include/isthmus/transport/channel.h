@@ -61,6 +61,10 @@ class Channel {
   /// kOutOfMemory.
   [[nodiscard]] Result<std::optional<Message>> receive(std::chrono::milliseconds timeout);
 
+  /// Whether the handshake is done, as far as the last `receive` saw: not from a break on until the
+  /// server is back.
+  [[nodiscard]] bool is_connected() const;
+
   /// Bytes handed to and taken from ZeroMQ so far, frames only (encryption adds about 33 bytes a
   /// frame).
   [[nodiscard]] uint64_t bytes_sent() const;
