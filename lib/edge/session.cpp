@@ -24,20 +24,31 @@ class Generation {
 
   // Fills the reply; what it holds after an error is what was made until then.
   Status run(std::vector<int32_t> prompt) {
+    const Status made = make(std::move(prompt));
+    count();
+    return made;
+  }
+
+ private:
+  Status make(std::vector<int32_t> prompt) {
     reply_.prompt_token_ids = std::move(prompt);
     reply_start_ = pipeline_.length() + static_cast<int32_t>(reply_.prompt_token_ids.size());
     ISTHMUS_ASSIGN(std::optional<int32_t> token, pipeline_.prompt(reply_.prompt_token_ids, choice(),
                                                                   [&] { return deliver(""); }));
     first_token_ = clock_.now();
+    wire_at_first_s_ = pipeline_.spent().time_s.wire;
     if (!token) reply_.finish_reason = FinishReason::kCancelled;
     while (token && !accept(*token)) {
       ISTHMUS_ASSIGN(token, pipeline_.next(*token, choice()));
     }
-    finish();
+    if (reply_.finish_reason != FinishReason::kStop &&
+        reply_.finish_reason != FinishReason::kCancelled) {
+      emit(filter_.push(decoder_.finish()));
+      if (!filter_.stopped()) emit(filter_.finish());
+    }
     return {};
   }
 
- private:
   Choice choice() const {
     return {
         .sampling = options_.sampling, .generated = reply_.token_ids, .reply_start = reply_start_};
@@ -63,19 +74,14 @@ class Generation {
   }
 
   bool emit(const std::string& text) {
-    if (text.empty()) return true;
     reply_.text += text;
     return deliver(text);
   }
 
   bool deliver(std::string_view text) const { return !on_text_ || on_text_(text); }
 
-  void finish() {
-    if (reply_.finish_reason != FinishReason::kStop &&
-        reply_.finish_reason != FinishReason::kCancelled) {
-      emit(filter_.push(decoder_.finish()));
-      if (!filter_.stopped()) emit(filter_.finish());
-    }
+  // What it cost.
+  void count() {
     const Spent spent = pipeline_.spent();
     reply_.bytes_up = spent.bytes_up - before_.bytes_up;
     reply_.bytes_down = spent.bytes_down - before_.bytes_down;
@@ -90,9 +96,10 @@ class Generation {
     if (reply_.token_ids.empty()) return;
     reply_.time_to_first_token_s = seconds_between(start_, first_token_);
     const double decode_s = seconds_between(first_token_, last_token_);
-    if (reply_.token_ids.size() > 1 && decode_s > 0) {
-      reply_.tokens_per_s = static_cast<double>(reply_.token_ids.size() - 1) / decode_s;
-    }
+    if (reply_.token_ids.size() == 1 || decode_s <= 0) return;
+    const auto tokens = static_cast<double>(reply_.token_ids.size() - 1);
+    reply_.tokens_per_s = tokens / decode_s;
+    reply_.wire_s_per_token = (spent.time_s.wire - wire_at_first_s_) / tokens;
   }
 
   Pipeline& pipeline_;
@@ -106,6 +113,7 @@ class Generation {
   Clock::TimePoint start_ = clock_.now();
   Clock::TimePoint first_token_;
   Clock::TimePoint last_token_;
+  double wire_at_first_s_ = 0;
   int32_t reply_start_ = 0;
   Reply& reply_;
 };

@@ -16,7 +16,6 @@
 namespace isthmus::edge {
 namespace {
 
-constexpr size_t kLargestChunk = 128;  // tokens in one step; the server may allow fewer
 constexpr double kMicro = 1e-6;
 
 wire::Sampling sampling_message(const engine::SamplingOptions& s) {
@@ -59,29 +58,15 @@ class SplitPipeline final : public Pipeline {
         remote_(std::move(remote)),
         verifier_(std::move(verifier)) {}
 
-  // Front, link and server work at once, each on another chunk.
   Result<std::optional<int32_t>> prompt(std::span<const int32_t> tokens, const Choice& choice,
                                         const std::function<bool()>& go_on) override {
     // All of it before any of it: a budget that ends in the middle would be spent on nothing.
     if (account_) ISTHMUS_TRY(account_->charge(tokens.size()));
-    const size_t chunk_size = std::min<size_t>(kLargestChunk, remote_->opened().max_step_tokens);
     std::span<const int32_t> unsent = tokens;
-    size_t unanswered = tokens.size();
-    while (true) {
-      while (!unsent.empty() && remote_->can_send()) {
-        const auto chunk = unsent.first(std::min(chunk_size, unsent.size()));
-        unsent = unsent.subspan(chunk.size());
-        ISTHMUS_TRY(send(chunk, codecs_->up, unsent.empty() ? &choice : nullptr));
-      }
-      const size_t answered = std::min(chunk_size, unanswered);
-      unanswered -= answered;
-      ISTHMUS_ASSIGN(const std::optional<int32_t> token,
-                     receive(answered, unanswered == 0 ? &choice : nullptr));
-      if (unanswered == 0) return token;
-      if (!go_on()) return std::optional<int32_t>();
-    }
+    Result<std::optional<int32_t>> token = feed(unsent, choice, go_on);
+    if (account_) account_->refund(unsent.size());
+    return token;
   }
-
   Result<int32_t> next(int32_t token, const Choice& choice) override {
     if (account_ && !codecs_->clean) ISTHMUS_TRY(account_->charge(1));
     const codec::BoundaryCodec& codec = codecs_->clean ? *codecs_->clean : codecs_->up;
@@ -125,6 +110,27 @@ class SplitPipeline final : public Pipeline {
 
  private:
   bool has_tail_layers() const { return tail_->layers().count() > 0; }
+
+  // Sends from the front of `unsent` and takes the answers, until all of it is answered. Front,
+  // link and server work at once, each on another chunk.
+  Result<std::optional<int32_t>> feed(std::span<const int32_t>& unsent, const Choice& choice,
+                                      const std::function<bool()>& go_on) {
+    const size_t chunk_size = remote_->opened().max_step_tokens;
+    size_t unanswered = unsent.size();
+    while (true) {
+      while (!unsent.empty() && remote_->can_send()) {
+        const auto chunk = unsent.first(std::min(chunk_size, unsent.size()));
+        unsent = unsent.subspan(chunk.size());
+        ISTHMUS_TRY(send(chunk, codecs_->up, unsent.empty() ? &choice : nullptr));
+      }
+      const size_t answered = std::min(chunk_size, unanswered);
+      unanswered -= answered;
+      ISTHMUS_ASSIGN(const std::optional<int32_t> token,
+                     receive(answered, unanswered == 0 ? &choice : nullptr));
+      if (unanswered == 0) return token;
+      if (!go_on()) return std::optional<int32_t>();
+    }
+  }
 
   // Runs the front over the next tokens and sends what comes out of it.
   Status send(std::span<const int32_t> tokens, const codec::BoundaryCodec& codec,
@@ -201,8 +207,8 @@ class SplitPipeline final : public Pipeline {
 
   Result<Matrix> decode(const StepAnswer& answer, size_t token_count, bool wants_reply) {
     const Stopwatch watch(spent_.time_s.codec);
-    const size_t row_count = has_tail_layers() ? token_count : (wants_reply ? 1 : 0);
-    Matrix rows(row_count, static_cast<size_t>(engine_.config().hidden_size));
+    Matrix rows(answer_rows(token_count, wants_reply, has_tail_layers()),
+                static_cast<size_t>(engine_.config().hidden_size));
     ISTHMUS_TRY(codecs_->down.decode_into(answer.payload, rows.view()));
     return rows;
   }
@@ -272,22 +278,41 @@ Result<std::optional<Account>> open_account(const Codecs& codecs,
                        std::vector<std::string>(servers.begin(), servers.end()));
 }
 
-/// Null when nothing is to be checked. `granted` is what the session has.
+/// Whoever checks a server must be another one, also after a fallback has taken over.
+Status check_verify_server(std::span<const transport::ChannelOptions> servers,
+                           const transport::ServerAddress& verify) {
+  const bool is_checked = std::ranges::any_of(
+      servers, [&](const auto& checked) { return identity(checked.server) == identity(verify); });
+  if (!is_checked) return {};
+  return fail(ErrorCode::kInvalidArgument, "edge: the server that checks answers, " + verify.host +
+                                               ':' + std::to_string(verify.port) +
+                                               ", is one of those that are checked");
+}
+
+/// Null when nothing is to be checked. `granted` and `most_rows` of a step are what the session
+/// has.
 Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs& codecs,
                                                 const SessionOptions& options,
-                                                const wire::Open& granted) {
+                                                const wire::Open& granted, uint32_t most_rows) {
   if (options.verify.share == 0) return nullptr;
+  if (split.tail && codecs.down.is_random()) {
+    return fail(ErrorCode::kUnsupported, "edge: answers rounded at random ('" +
+                                             codecs.down.spec().to_string() +
+                                             "') cannot be checked: they are never the same twice");
+  }
   std::unique_ptr<Witness> witness;
   if (split.reference != nullptr) {
     ISTHMUS_ASSIGN(witness, make_local_witness(*split.reference, codecs, granted));
   } else {
     ISTHMUS_ASSIGN(auto channels, channel_options({&options.verify.server, 1}, options));
     ISTHMUS_ASSIGN(auto remote, Remote::open(std::move(channels), options, granted));
-    if (remote->opened().max_tokens < granted.max_tokens) {
-      return fail(ErrorCode::kServerFull, "edge: the server that checks answers grants " +
-                                              std::to_string(remote->opened().max_tokens) +
-                                              " tokens, the session has " +
-                                              std::to_string(granted.max_tokens));
+    const wire::Opened& has = remote->opened();
+    if (has.max_tokens < granted.max_tokens || has.max_step_tokens < most_rows) {
+      return fail(ErrorCode::kServerFull,
+                  "edge: the server that checks answers grants " + std::to_string(has.max_tokens) +
+                      " tokens, " + std::to_string(has.max_step_tokens) +
+                      " a step, the session has " + std::to_string(granted.max_tokens) + " and " +
+                      std::to_string(most_rows));
     }
     ISTHMUS_ASSIGN(witness, make_remote_witness(std::move(remote), codecs, granted));
   }
@@ -316,6 +341,10 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, co
   servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());
   ISTHMUS_ASSIGN(std::vector<transport::ChannelOptions> channels,
                  channel_options(servers, options));
+  if (options.verify.share > 0 && !options.verify.server.empty()) {
+    ISTHMUS_ASSIGN(const auto verify, transport::ServerAddress::parse(options.verify.server));
+    ISTHMUS_TRY(check_verify_server(channels, verify));
+  }
   ISTHMUS_ASSIGN(std::optional<Account> account,
                  open_account(*codecs, split.fingerprint, channels, options));
   wire::Open open = open_message(engine.config(), split, *codecs, options.max_tokens);
@@ -328,7 +357,8 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, co
     ISTHMUS_ASSIGN(tail_cache,
                    engine.make_cache({*split.tail, engine.config().layer_count}, capacity));
   }
-  ISTHMUS_ASSIGN(auto verifier, make_verifier(split, *codecs, options, open));
+  ISTHMUS_ASSIGN(auto verifier,
+                 make_verifier(split, *codecs, options, open, remote->opened().max_step_tokens));
   return std::make_unique<SplitPipeline>(
       engine, std::move(random), std::move(codecs), std::move(account), std::move(front_cache),
       std::move(tail_cache), std::move(remote), std::move(verifier));

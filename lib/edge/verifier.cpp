@@ -91,8 +91,6 @@ void Verifier::truncate(int32_t length) {
   end_ = static_cast<uint32_t>(length);
   std::erase_if(answered_, [&](const auto& entry) { return entry.first.step.position >= end_; });
   std::erase_if(chosen_, [&](const auto& entry) { return entry.first > end_; });
-  if (witness_->length() <= length) return;
-  if (const Status done = witness_->truncate(length); !done) report_.problem = done.error().message;
 }
 
 void Verifier::check() {

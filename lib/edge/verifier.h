@@ -25,7 +25,8 @@ class Verifier {
   void sent(const wire::Step& step, const std::vector<std::byte>& payload);
   /// The oldest of those that were sent was answered.
   void answered(Testimony answer);
-  /// Forgets positions [length, ...), and what was sent and not answered.
+  /// Forgets positions [length, ...), none of which was checked, and what was sent and not
+  /// answered.
   void truncate(int32_t length);
   /// Repeats what was answered since the last time, up to the last step that is compared.
   void check();

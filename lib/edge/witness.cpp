@@ -25,8 +25,6 @@ class LocalWitness final : public Witness {
     }
     return testimonies;
   }
-  Status truncate(int32_t length) override { return cache_->truncate(length); }
-  int32_t length() const override { return cache_->length(); }
 
  private:
   Result<Testimony> repeat(const Witnessed& witnessed) {
@@ -84,8 +82,6 @@ class RemoteWitness final : public Witness {
     }
     return testimonies;
   }
-  Status truncate(int32_t length) override { return remote_->truncate(length); }
-  int32_t length() const override { return remote_->length(); }
 
  private:
   void send(const Witnessed& witnessed) {
@@ -99,8 +95,9 @@ class RemoteWitness final : public Witness {
   Result<Testimony> read(const Witnessed& witnessed, const StepAnswer& answer) const {
     Testimony testimony{.token = answer.result.token, .rows = {}};
     if (!witnessed.compared || open_.reply_mode == wire::ReplyMode::kToken) return testimony;
-    testimony.rows =
-        Matrix(answer_rows(witnessed.step, tail_has_layers(open_)), codecs_.down.width());
+    const wire::Step& step = witnessed.step;
+    testimony.rows = Matrix(answer_rows(step.token_count, step.wants_reply, tail_has_layers(open_)),
+                            codecs_.down.width());
     ISTHMUS_TRY(codecs_.down.decode_into(answer.payload, testimony.rows.view()));
     return testimony;
   }
@@ -112,9 +109,9 @@ class RemoteWitness final : public Witness {
 
 }  // namespace
 
-size_t answer_rows(const wire::Step& step, bool tail_has_layers) {
-  if (tail_has_layers) return step.token_count;
-  return step.wants_reply ? 1 : 0;
+size_t answer_rows(size_t token_count, bool wants_reply, bool tail_has_layers) {
+  if (tail_has_layers) return token_count;
+  return wants_reply ? 1 : 0;
 }
 
 Result<std::unique_ptr<Witness>> make_local_witness(engine::Engine& engine, const Codecs& codecs,

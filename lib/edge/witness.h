@@ -37,13 +37,10 @@ class Witness {
   /// Appends the steps, which follow what it holds. \returns a testimony for each step, empty for
   /// those that are not compared.
   [[nodiscard]] virtual Result<std::vector<Testimony>> repeat(std::span<const Witnessed> steps) = 0;
-  /// Forgets positions [length, ...).
-  [[nodiscard]] virtual Status truncate(int32_t length) = 0;
-  [[nodiscard]] virtual int32_t length() const = 0;
 };
 
 /// Rows in the answer to a step of a session with a tail.
-[[nodiscard]] size_t answer_rows(const wire::Step& step, bool tail_has_layers);
+[[nodiscard]] size_t answer_rows(size_t token_count, bool wants_reply, bool tail_has_layers);
 
 /// The layers behind the cut on `engine`, which holds them and is borrowed, as is `codecs`.
 [[nodiscard]] Result<std::unique_ptr<Witness>> make_local_witness(engine::Engine& engine,

@@ -9,7 +9,7 @@ Status WatchOptions::validate() const {
   if (margin > 0 && patience.count() >= 0) return {};
   return fail(ErrorCode::kInvalidArgument, "planner: margin is " + std::to_string(margin) +
                                                ", patience " + std::to_string(patience.count()) +
-                                               " s, must be above 0 and at least 0");
+                                               " ms, must be above 0 and at least 0");
 }
 
 LinkProfile link_now(const LinkProfile& planned, const PlanFile& plan, const Deviation& deviation) {

@@ -125,6 +125,29 @@ TEST_CASE("who cannot check says so", "[integration][verify]") {
     CHECK_FAILS_WITH(device.open_session(checked(server.address(), small.address().to_string())),
                      ErrorCode::kServerFull);
   }
+  SECTION("a server that takes less at once") {
+    server::ServerOptions limits;
+    limits.max_step_tokens = 100;
+    const InProcessServer narrow(model.path(), limits);
+    CHECK_FAILS_WITH(device.open_session(checked(server.address(), narrow.address().to_string())),
+                     ErrorCode::kServerFull);
+  }
+  SECTION("the server itself, or one that may take over") {
+    const InProcessServer other(model.path());
+    edge::SessionOptions options = checked(server.address(), server.address().to_string());
+    CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kInvalidArgument);
+    options.verify.server = other.address().to_string();
+    CHECK(device.open_session(options).has_value());
+    options.fallback_servers = {other.address().to_string()};
+    CHECK_FAILS_WITH(device.open_session(options), ErrorCode::kInvalidArgument);
+  }
+  SECTION("answers that are rounded at random") {
+    edge::Device with_tail = load_device(model.path(), 1, 3);
+    edge::SessionOptions options = checked(server.address());
+    options.codec_down = value_of(codec::CodecSpec::parse("sint4"));
+    CHECK_FAILS_WITH(with_tail.open_session(options), ErrorCode::kUnsupported);
+    CHECK(device.open_session(options).has_value());  // tokens come back: nothing is rounded
+  }
   SECTION("a server that goes away") {
     auto other = std::make_unique<InProcessServer>(model.path());
     edge::SessionOptions options = checked(server.address(), other->address().to_string());

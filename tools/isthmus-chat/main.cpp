@@ -52,8 +52,8 @@ class Chat {
                      show_budget();
                      return interrupted == 0;
                    }));
-    ISTHMUS_ASSIGN(const std::optional<edge::PrivacyReport> privacy, session_.privacy());
     first_ = first_ && reply.token_ids.empty();
+    ISTHMUS_ASSIGN(const std::optional<edge::PrivacyReport> privacy, session_.privacy());
     figures_.seed = options.sampling.seed;
     figures_.peak_resident_mb = peak_resident_mb();
     if (flags_.verify.share > 0) figures_.verification = session_.verification();
@@ -136,8 +136,9 @@ class Chat {
 };
 
 Status run(const ChatFlags& flags) {
-  ISTHMUS_ASSIGN(const edge::SessionOptions session_settings, session_options(flags));
-  ISTHMUS_ASSIGN(edge::DeviceOptions device_settings, device_options(flags));
+  ISTHMUS_ASSIGN(const ChatFiles files, read_files(flags));
+  ISTHMUS_ASSIGN(const edge::SessionOptions session_settings, session_options(flags, files));
+  ISTHMUS_ASSIGN(edge::DeviceOptions device_settings, device_options(flags, files));
   const SteadyClock clock;
   const Clock::TimePoint start = clock.now();
   Result<edge::Device> device = [&] {
@@ -154,13 +155,14 @@ Status run(const ChatFlags& flags) {
   figures.hidden_size = device->config().hidden_size;
   figures.weight_mb = static_cast<double>(device->engine_info().weight_bytes) / 1e6;
   std::optional<PlanFollower> follower;
-  ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
-  if (plan && plan->token_seconds > 0) follower.emplace(flags.plan, *plan);
+  if (files.plan && files.plan->token_seconds > 0) follower.emplace(flags.plan, *files.plan);
   Chat chat(session, flags, figures, std::move(follower));
   const Status said = flags.prompt ? chat.say(*flags.prompt) : chat.converse();
-  ISTHMUS_ASSIGN(const std::optional<edge::PrivacyReport> privacy, session.privacy());
-  if (privacy && !flags.json) std::fprintf(stderr, "%s", privacy->statement.to_string().c_str());
+  const auto privacy = session.privacy();
+  if (privacy && *privacy && !flags.json)
+    std::fprintf(stderr, "%s", (*privacy)->statement.to_string().c_str());
   ISTHMUS_TRY(said);
+  if (!privacy) return tl::unexpected<Error>(privacy.error());
   return check_output();
 }
 

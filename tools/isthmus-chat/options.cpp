@@ -84,7 +84,7 @@ void declare(CLI::App& app, ChatFlags& flags) {
          "how activations cross: f32, f16, or stages such as split:4|rotate|int4|rans; with "
          "--artefact what it was trained with, and at its cut, unless told otherwise")
       ->check(spec_is_valid)
-      ->capture_default_str();
+      ->default_str(edge::default_codec().to_string());
   app.add_option(
          "--codec-down", flags.codec_down,
          "how they come back for a tail; as --codec when absent, or its default if that has a "
@@ -160,32 +160,36 @@ void check(const ChatFlags& flags) {
   }
 }
 
-Result<std::optional<planner::PlanFile>> read_plan(const ChatFlags& flags) {
-  if (flags.plan.file.empty()) return std::optional<planner::PlanFile>();
-  ISTHMUS_ASSIGN(const std::string text, read_text(flags.plan.file));
-  ISTHMUS_ASSIGN(planner::PlanFile plan, planner::parse_plan(text, flags.plan.file.string()));
-  return std::optional(std::move(plan));
+Result<ChatFiles> read_files(const ChatFlags& flags) {
+  ChatFiles files;
+  if (!flags.plan.file.empty()) {
+    ISTHMUS_ASSIGN(const std::string text, read_text(flags.plan.file));
+    ISTHMUS_ASSIGN(files.plan, planner::parse_plan(text, flags.plan.file.string()));
+    if (files.plan->placement.is_local() && flags.verify.share > 0)
+      return fail(ErrorCode::kInvalidArgument,
+                  "chat: the plan runs the whole model here: --verify has no server to check");
+  }
+  ISTHMUS_ASSIGN(files.artefacts, load_artefacts(flags.artefacts));
+  return files;
 }
 
-Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
+Result<edge::DeviceOptions> device_options(const ChatFlags& flags, const ChatFiles& files) {
   edge::DeviceOptions options{.model = flags.model,
                               .cut = flags.cut,
                               .tail = flags.tail,
                               .threads = static_cast<size_t>(flags.threads),
                               .engine = flags.engine.options()};
-  ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
-  if (plan) {
+  if (files.plan) {
     ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
-    ISTHMUS_TRY(edge::apply_plan(*plan, file->config(), options));
+    ISTHMUS_TRY(edge::apply_plan(*files.plan, file->config(), options));
     if (options.cut && flags.servers.empty())
       return fail(ErrorCode::kInvalidArgument,
                   "chat: the plan splits the model: --server is needed");
   } else if (!flags.local && !options.cut) {
-    ISTHMUS_ASSIGN(const artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
-    if (artefacts.empty()) {
+    if (files.artefacts.empty()) {
       ISTHMUS_ASSIGN(options.cut, default_cut(flags.model));
     } else {
-      options.cut = artefacts.front()->origin().cut;
+      options.cut = files.artefacts.front()->origin().cut;
     }
   }
   if (flags.raw) {
@@ -196,10 +200,9 @@ Result<edge::DeviceOptions> device_options(const ChatFlags& flags) {
   return options;
 }
 
-Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
-  edge::SessionOptions options{.max_tokens = flags.context};
-  ISTHMUS_ASSIGN(const std::optional<planner::PlanFile> plan, read_plan(flags));
-  if (plan) ISTHMUS_TRY(edge::apply_plan(*plan, options));
+Result<edge::SessionOptions> session_options(const ChatFlags& flags, const ChatFiles& files) {
+  edge::SessionOptions options{.max_tokens = flags.context, .artefacts = files.artefacts};
+  if (files.plan) ISTHMUS_TRY(edge::apply_plan(*files.plan, options));
   const bool has_budget = flags.budget || flags.period_budget;
   if (flags.servers.empty()) {
     if (has_budget) return fail(ErrorCode::kInvalidArgument, "chat: a budget needs a --server");
@@ -209,11 +212,10 @@ Result<edge::SessionOptions> session_options(const ChatFlags& flags) {
   options.fallback_servers.assign(flags.servers.begin() + 1, flags.servers.end());
   options.allow_plaintext = flags.insecure;
   options.request_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
-  ISTHMUS_ASSIGN(options.artefacts, load_artefacts(flags.artefacts));
-  if (flags.plan.file.empty()) {
+  if (!flags.codec.empty()) {
     ISTHMUS_ASSIGN(options.codec, codec::CodecSpec::parse(flags.codec));
-    const bool is_default = options.codec == edge::default_codec();
-    if (is_default && !options.artefacts.empty()) options.codec = options.artefacts[0]->codec();
+  } else if (!files.plan && !files.artefacts.empty()) {
+    options.codec = files.artefacts.front()->codec();
   }
   if (!flags.codec_down.empty()) {
     ISTHMUS_ASSIGN(options.codec_down, codec::CodecSpec::parse(flags.codec_down));

@@ -1,6 +1,7 @@
 // The command line of isthmus-chat.
 #pragma once
 
+#include <isthmus/artefact/artefact.h>
 #include <isthmus/core/error.h>
 #include <isthmus/edge/device.h>
 #include <isthmus/planner/plan_file.h>
@@ -30,7 +31,7 @@ struct ChatFlags {
   bool json = false;
   int threads = 0;
   EngineFlags engine;
-  std::string codec = edge::default_codec().to_string();
+  std::string codec;       // empty: the first artefact's, or edge::default_codec
   std::string codec_down;  // empty: see edge::SessionOptions
   std::string codec_clean = edge::default_codec().to_string();
   std::vector<std::filesystem::path> calibrations;
@@ -53,12 +54,19 @@ void declare(CLI::App& app, ChatFlags& flags);
 /// Refuses flags that contradict each other or are out of range. \throws CLI::ParseError
 void check(const ChatFlags& flags);
 
-/// The plan that --plan names, if any. \returns the errors of reading it.
-[[nodiscard]] Result<std::optional<planner::PlanFile>> read_plan(const ChatFlags& flags);
+/// What stands in files that the flags name.
+struct ChatFiles {
+  std::optional<planner::PlanFile> plan;
+  artefact::Artefacts artefacts;
+};
+/// \returns the errors of reading them.
+[[nodiscard]] Result<ChatFiles> read_files(const ChatFlags& flags);
 
 /// What the flags mean for the library. \returns kInvalidArgument, and the errors of opening the
 /// model and the keys.
-[[nodiscard]] Result<edge::DeviceOptions> device_options(const ChatFlags& flags);
-[[nodiscard]] Result<edge::SessionOptions> session_options(const ChatFlags& flags);
+[[nodiscard]] Result<edge::DeviceOptions> device_options(const ChatFlags& flags,
+                                                         const ChatFiles& files);
+[[nodiscard]] Result<edge::SessionOptions> session_options(const ChatFlags& flags,
+                                                           const ChatFiles& files);
 
 }  // namespace isthmus::tools

@@ -7,7 +7,7 @@ namespace isthmus::tools {
 namespace {
 
 planner::WatchOptions watch_options(const PlanFlags& flags) {
-  return {.patience = std::chrono::seconds(static_cast<int64_t>(flags.patience_s))};
+  return {.patience = std::chrono::milliseconds(static_cast<int64_t>(1e3 * flags.patience_s))};
 }
 
 bool decide_the_same(planner::PlanFile one, const planner::PlanFile& other) {
@@ -23,11 +23,9 @@ PlanFollower::PlanFollower(const PlanFlags& flags, const planner::PlanFile& plan
     : flags_(flags), plan_(plan), watch_(plan.token_seconds, watch_options(flags)) {}
 
 Result<std::string> PlanFollower::observe(const edge::Reply& reply) {
-  if (reply.tokens_per_s <= 0 || reply.steps == 0) return std::string();
-  const auto deviation =
-      watch_.observe({.total = 1 / reply.tokens_per_s,
-                      .wire = reply.time_s.wire / static_cast<double>(reply.steps)},
-                     clock_.now());
+  if (reply.tokens_per_s <= 0) return std::string();
+  const auto deviation = watch_.observe(
+      {.total = 1 / reply.tokens_per_s, .wire = reply.wire_s_per_token}, clock_.now());
   if (!deviation) return std::string();
   const std::string found =
       format("the plan said %.1f ms a token, it takes %.1f ms, %.1f ms of them on the wire: ",

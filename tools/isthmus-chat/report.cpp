@@ -37,11 +37,14 @@ nlohmann::json to_json(const edge::VerifyReport& report) {
 }
 
 std::string verification_text(const edge::VerifyReport& report) {
-  std::string text =
-      format("checked %llu answers so far: ", static_cast<unsigned long long>(report.compared));
-  const uint64_t differ = report.other_tokens + report.wrong_rows;
-  text +=
-      differ == 0 ? "all agree" : format("%llu differ", static_cast<unsigned long long>(differ));
+  std::string text = "no answer has been checked so far";
+  if (report.compared > 0) {
+    text =
+        format("checked %llu answers so far: ", static_cast<unsigned long long>(report.compared));
+    const uint64_t differ = report.other_tokens + report.wrong_rows;
+    text +=
+        differ == 0 ? "all agree" : format("%llu differ", static_cast<unsigned long long>(differ));
+  }
   if (report.is_suspicious())
     text += ", more than rounding explains: the server does not compute what it should";
   text += "\n";

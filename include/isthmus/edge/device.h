@@ -60,8 +60,8 @@ struct DeviceOptions {
 /// behind (lib/codec/README.md).
 [[nodiscard]] codec::CodecSpec default_codec();
 
-/// How a session is held with a server. Ignored (but for max_tokens) when the whole model runs on
-/// the device.
+/// How a session is held with a server. Has no effect (but for max_tokens) when the whole model
+/// runs on the device; it must be valid all the same.
 struct SessionOptions {
   std::string server;  ///< connection string, isthmus://host:port?key=...
   /// Servers to go on with when that one is lost: a new session there is brought to the same state
@@ -145,11 +145,12 @@ struct Reply {
   double time_to_first_token_s = 0;
   double tokens_per_s =
       0;  ///< generated tokens after the first, per second; 0 when there is only one
-  uint64_t bytes_up = 0;  ///< all message frames, encryption and TCP not counted
+  double wire_s_per_token = 0;  ///< of those, mean time on the wire
+  uint64_t bytes_up = 0;        ///< all message frames, encryption and TCP not counted
   uint64_t bytes_down = 0;
   uint64_t boundary_bytes_up = 0;  ///< of those up, the encoded rows
   uint64_t steps = 0;              ///< requests to the server
-  uint64_t released_rows = 0;      ///< rows noised by a mechanism, charged, and sent
+  uint64_t released_rows = 0;      ///< rows noised by a mechanism, charged before
   uint64_t resumes = 0;            ///< how often another session had to take over
   TimeSplit time_s;
 };
@@ -162,8 +163,9 @@ struct PrivacyReport {
 };
 
 /// Gets text as it comes, in whole UTF-8 characters; returns false to cancel. Called from the
-/// generating thread, also with an empty text between the chunks of a long prompt; cancelling there
-/// takes the turn back.
+/// generating thread, with an empty text for a token that completes no character, and between the
+/// chunks of a long prompt, where cancelling takes the turn back. Must not generate in the same
+/// session.
 using OnText = std::function<bool(std::string_view text)>;
 
 /// The weights and the vocabulary that a device holds. Not thread-safe: a device and its sessions
@@ -226,7 +228,8 @@ class Session {
   [[nodiscard]] Result<Reply> say(std::string_view user_text, const GenerateOptions& options = {},
                                   const OnText& on_text = {});
 
-  /// What the last `generate` had made when it failed; empty when it did not fail.
+  /// What the last `generate` had made when it failed, and what that cost; empty when it did not
+  /// fail. Its finish_reason means nothing.
   [[nodiscard]] const Reply& unfinished() const;
 
   /// Nothing when the codec has no mechanism. \returns the ledger's errors.

@@ -15,7 +15,9 @@ namespace isthmus::edge {
 struct VerifyOptions {
   double share = 0;  ///< of the answers, drawn once they are there; in [0, 1]; 0: none
   /// Connection string of another server, which gets to see the same rows (and is charged for
-  /// them). Empty: this device, which must have the whole model.
+  /// them); none of the session's. A repetition penalty goes by what that server has chosen itself,
+  /// so one other token may bring more with it. Empty: this device, which must have the whole
+  /// model.
   std::string server;
   // What rounding may do. Against an engine at `fine`, SmolLM2 at `fast` is off by up to 0.14 and
   // has 8 % other tokens, at `exact` 0.06 and none (lib/edge/README.md).

@@ -10,8 +10,8 @@
 namespace isthmus::planner {
 
 struct WatchOptions {
-  double margin = 0.25;               ///< relative; a plan that is off by no more holds
-  std::chrono::seconds patience{10};  ///< how long it must be off without a break
+  double margin = 0.25;                        ///< relative; a plan that is off by no more holds
+  std::chrono::milliseconds patience{10'000};  ///< how long it must be off without a break
 
   /// \returns kInvalidArgument for a margin that is not above 0 or a negative patience.
   [[nodiscard]] Status validate() const;
