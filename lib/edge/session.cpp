@@ -24,7 +24,7 @@ class Generation {
 
   // Fills the reply; what it holds after an error is what was made until then.
   Status run(std::vector<int32_t> prompt) {
-    const Status made = make(std::move(prompt));
+    Status made = make(std::move(prompt));
     count();
     return made;
   }
