@@ -19,7 +19,7 @@ Result<Account> Account::open(std::shared_ptr<privacy::Ledger> ledger,
 
 Status Account::charge(uint64_t rows) {
   for (size_t i = 0; i < conversations_.size(); ++i) {
-    const Status charged = conversations_[i].charge(*mechanism_, rows);
+    Status charged = conversations_[i].charge(*mechanism_, rows);
     if (charged) continue;
     for (size_t earlier = 0; earlier < i; ++earlier) conversations_[earlier].refund(rows);
     return charged;
