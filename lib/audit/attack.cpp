@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "candidates.h"
 #include "eigen_views.h"
 
 namespace isthmus::audit {
@@ -25,22 +26,6 @@ constexpr size_t kMessages = 512;
 constexpr size_t kEmbeddings = 256;
 // Rows whose scores are held by one thread.
 constexpr size_t kBlock = 32;
-
-/// The largest of `scores`, at most `count`, best first; smaller ids first among equals.
-Candidates best_of(std::span<const float> scores, size_t count) {
-  Candidates best;
-  best.reserve(count + 1);
-  for (size_t id = 0; id < scores.size(); ++id) {
-    if (best.size() == count && !(scores[id] > best.back().score)) continue;
-    const auto place = std::ranges::find_if(
-        best, [&](const Candidate& other) { return scores[id] > other.score; });
-    best.insert(place, {static_cast<int32_t>(id), scores[id]});
-    if (best.size() > count) best.pop_back();
-  }
-  return best;
-}
-
-constexpr size_t kGuesses = 5;
 
 Interval wilson(size_t hits, size_t count) {
   constexpr double kQuantile = 1.96;
@@ -168,6 +153,19 @@ Result<std::vector<Candidates>> nearest_sent(const Release& received,
 }
 
 }  // namespace
+
+Candidates best_of(std::span<const float> scores, size_t count) {
+  Candidates best;
+  best.reserve(count + 1);
+  for (size_t id = 0; id < scores.size(); ++id) {
+    if (best.size() == count && !(scores[id] > best.back().score)) continue;
+    const auto place = std::ranges::find_if(
+        best, [&](const Candidate& other) { return scores[id] > other.score; });
+    best.insert(place, {static_cast<int32_t>(id), scores[id]});
+    if (best.size() > count) best.pop_back();
+  }
+  return best;
+}
 
 Result<Release> release(MatrixView<const float> rows, std::span<const int32_t> tokens,
                         const codec::BoundaryCodec& codec) {

@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <memory>
 #include <string>
 
+#include "candidates.h"
 #include "eigen_views.h"
 
 namespace isthmus::audit {
 namespace {
 
-constexpr size_t kTried = 64;   // tokens at a time, each with a cache of its own
-constexpr size_t kGuesses = 5;  // that are kept
+constexpr size_t kTried = 64;  // tokens at a time, each with a cache of its own
 
 /// The cosine of the angle between two rows.
 float cosine(std::span<const float> a, std::span<const float> b) {
@@ -75,19 +74,15 @@ Result<std::vector<Candidates>> match_exhaustively(const SplitModel& model,
   std::vector<Candidates> found;
   ISTHMUS_ASSIGN(Trials trials, Trials::start(model, count + 1));
   for (size_t position = 0; position < count; ++position) {
-    Candidates best;
+    std::vector<float> cosines;
     for (int32_t first = 0; first < vocabulary; first += static_cast<int32_t>(kTried)) {
       const auto tried = std::min(kTried, static_cast<size_t>(vocabulary - first));
       ISTHMUS_ASSIGN(const std::vector<Matrix> made, trials.rows_of(first, tried));
-      for (size_t i = 0; i < tried; ++i) {
-        best.push_back(
-            {first + static_cast<int32_t>(i), cosine(made[i].row(0), rows.row(position))});
-      }
-      std::ranges::stable_sort(best, std::greater<>(), &Candidate::score);
-      best.resize(std::min(best.size(), kGuesses));
+      for (size_t i = 0; i < tried; ++i)
+        cosines.push_back(cosine(made[i].row(0), rows.row(position)));
     }
-    ISTHMUS_TRY(trials.append(best.front().token));
-    found.push_back(std::move(best));
+    found.push_back(best_of(cosines, kGuesses));
+    ISTHMUS_TRY(trials.append(found.back().front().token));
   }
   return found;
 }

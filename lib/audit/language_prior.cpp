@@ -9,13 +9,13 @@
 #include <string>
 #include <utility>
 
+#include "candidates.h"
 #include "eigen_views.h"
 
 namespace isthmus::audit {
 namespace {
 
-constexpr size_t kChunk = 64;   // tokens whose logits are held at once
-constexpr size_t kGuesses = 5;  // that are kept
+constexpr size_t kChunk = 64;  // tokens whose logits are held at once
 
 engine::LayerWindow all_layers(const engine::Engine& model) {
   return {0, model.config().layer_count};
@@ -201,13 +201,7 @@ Result<std::vector<Candidates>> predict_from_context(engine::Engine& model,
                                                      const TextWindows& text) {
   std::vector<Candidates> guesses(text.tokens.size());
   const auto note = [&](size_t place, std::span<const float> logits) {
-    Candidates& best = guesses[place + 1];
-    for (size_t id = 0; id < logits.size(); ++id) {
-      if (best.size() == kGuesses && !(logits[id] > best.back().score)) continue;
-      if (best.size() == kGuesses) best.pop_back();
-      best.push_back({static_cast<int32_t>(id), logits[id]});
-      std::ranges::stable_sort(best, std::greater<>(), &Candidate::score);
-    }
+    guesses[place + 1] = best_of(logits, kGuesses);
   };
   ISTHMUS_TRY(for_each_logits(model, text, note));
   return guesses;

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "candidates.h"
 #include "support/catch.h"
 #include "support/tiny_model.h"
 
@@ -107,6 +108,13 @@ TEST_CASE("an inverter needs rows, and tokens of the table", "[audit][attack]") 
   Release train = hidden_release(table, 20, 1, 0);
   train.tokens[3] = kVocabulary;
   CHECK_FAILS_WITH(RidgeInverter::fit(train, table.view()), ErrorCode::kInvalidArgument);
+}
+
+TEST_CASE("the best of some scores come in order, small ids first among equals",
+          "[audit][attack]") {
+  const float scores[] = {1, 3, 2, 3, 0, 2};
+  CHECK(best_of(scores, 4) == Candidates{{1, 3}, {3, 3}, {2, 2}, {5, 2}});
+  CHECK(best_of(std::span(scores, 2), 4) == Candidates{{1, 3}, {0, 1}});
 }
 
 TEST_CASE("the commonest tokens come in order", "[audit][attack]") {
