@@ -58,6 +58,11 @@ Result<TextWindows> make_windows(std::string_view text, const text::Tokenizer& t
     return fail(ErrorCode::kInvalidArgument,
                 "audit: a window is " + std::to_string(window) + " tokens, it needs 2");
   }
+  if (max_tokens < window) {
+    return fail(ErrorCode::kInvalidArgument, "audit: " + std::to_string(max_tokens) +
+                                                 " tokens are asked for, a window is " +
+                                                 std::to_string(window));
+  }
   TextWindows windows{.tokens = tokenizer.encode(text), .window = window};
   const size_t available = std::min(windows.tokens.size(), max_tokens);
   if (available < window) {
@@ -66,6 +71,19 @@ Result<TextWindows> make_windows(std::string_view text, const text::Tokenizer& t
   }
   windows.tokens.resize(available / window * window);
   return windows;
+}
+
+bool overlap(const TextWindows& text, const TextWindows& other) {
+  using Span = std::span<const int32_t>;
+  const auto before = [](Span a, Span b) { return std::ranges::lexicographical_compare(a, b); };
+  std::vector<Span> windows;
+  for (size_t i = 0; i < text.count(); ++i) windows.push_back(text.tokens_of(i));
+  std::ranges::sort(windows, before);
+  for (size_t first = 0; first + text.window <= other.tokens.size(); ++first) {
+    const Span stretch = Span(other.tokens).subspan(first, text.window);
+    if (std::ranges::binary_search(windows, stretch, before)) return true;
+  }
+  return false;
 }
 
 Quality summarize(const PredictionLog& log) {

@@ -120,12 +120,20 @@ TEST_CASE("isthmus-eval reports every spec at every cut", "[system][eval]") {
 
 TEST_CASE("isthmus-eval makes the calibration of each cut that klt:* names", "[system][eval]") {
   const Fixture fixture;
-  const json list =
-      list_of(fixture.eval({"--cuts", "1,2", "--specs", "klt:*|step:0.5|rans", "--calibration-text",
-                            fixture.text.string(), "--calibration-tokens", "16", "--json"}));
+  const auto other = fixture.folder.path() / "other.txt";
+  std::ofstream(other) << "aaaaaaaabbbbbbbbaaaaaaaabbbbbbbb";
+  const auto eval = [&](const std::filesystem::path& calibration) {
+    return fixture.eval({"--cuts", "1,2", "--specs", "klt:*|step:0.5|rans", "--calibration-text",
+                         calibration.string(), "--calibration-tokens", "16", "--json"});
+  };
+  const json list = list_of(eval(other));
   REQUIRE(list.size() == 2);
   CHECK(list.at(0).at("spec").get<std::string>().starts_with("klt:"));
   CHECK(list.at(0).at("spec") != list.at(1).at("spec"));
+  const Finished same = eval(fixture.text);
+  CAPTURE(same.err);
+  CHECK(same.exit_code == 1);
+  CHECK(same.err.find("text.txt' is also in '") != std::string::npos);
 }
 
 TEST_CASE("isthmus-eval prints a table for each cut and one of the means", "[system][eval]") {
@@ -172,7 +180,8 @@ TEST_CASE("isthmus-eval: a failure is exit code 1 and one line that says why", "
     CHECK(std::count(finished.err.begin(), finished.err.end(), '\n') == 1);
   };
   check_failure(fixture.eval({"--whole", "--cuts", "3"}), "cut is 3, the model has 2 layers");
-  check_failure(fixture.eval({"--whole", "--tokens", "7"}), "a window is 8");
+  check_failure(fixture.eval({"--whole", "--tokens", "7"}),
+                "7 tokens are asked for, a window is 8");
   std::filesystem::remove(fixture.text);
   check_failure(fixture.eval({"--whole"}), "text.txt");
 }

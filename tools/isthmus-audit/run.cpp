@@ -46,6 +46,11 @@ Result<Texts> read_texts(const AuditFlags& flags, const model::ModelFile& file) 
   Texts texts;
   ISTHMUS_ASSIGN(texts.train, read(flags.train_text, flags.train_tokens));
   ISTHMUS_ASSIGN(texts.test, read(flags.test_text, flags.test_tokens));
+  if (audit::overlap(texts.test, texts.train)) {
+    return fail(ErrorCode::kInvalidArgument, "audit: a window of '" + flags.test_text.string() +
+                                                 "' is also in '" + flags.train_text.string() +
+                                                 "', attackers may not learn from what they read");
+  }
   std::vector<int32_t>& train = texts.train.tokens;
   const size_t most = std::max(kTuningWindows, kTuningTokens / flags.window);
   const size_t tuning = std::clamp(texts.train.count() / 5, size_t{1}, most) * flags.window;

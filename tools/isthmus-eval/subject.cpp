@@ -53,6 +53,12 @@ Result<Subject> open_subject(const EvalFlags& flags) {
   if (!flags.calibration_text.empty()) {
     ISTHMUS_ASSIGN(subject.calibration_text,
                    read(flags.calibration_text, flags.calibration_tokens));
+    if (audit::overlap(subject.text, subject.calibration_text)) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "eval: a window of '" + flags.text.string() + "' is also in '" +
+                      flags.calibration_text.string() +
+                      "', a calibration may not be made of what is evaluated");
+    }
   }
   return subject;
 }

@@ -27,7 +27,7 @@ struct Subject {
 };
 
 /// \returns the errors of opening and reading; kInvalidArgument for a cut behind the last layer,
-/// and when none is named and the artefacts are for several.
+/// for texts that overlap, and when no cut is named and the artefacts are for several.
 [[nodiscard]] Result<Subject> open_subject(const EvalFlags& flags);
 
 /// Layers [first, end) with the embedding or the head that belongs to them.

@@ -32,6 +32,10 @@ struct TextWindows {
                                                const text::Tokenizer& tokenizer, size_t window,
                                                size_t max_tokens);
 
+/// Whether a window of `text` stands anywhere in `other`, token by token: what was learnt from
+/// `other` is then no measure on `text`.
+[[nodiscard]] bool overlap(const TextWindows& text, const TextWindows& other);
+
 /// One predicted token. Logarithms are natural.
 struct Prediction {
   double nll_reference = 0;  ///< -log of the probability that the reference gave the true token

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "support/catch.h"
 
@@ -66,6 +68,19 @@ TEST_CASE("the mean over cuts averages changes, and windows are not counted twic
   const PredictionLog* different[] = {&log, &shorter};
   CHECK_THROWS_AS(mean_change(different), std::invalid_argument);
   CHECK_THROWS_AS(mean_change({}), std::invalid_argument);
+}
+
+TEST_CASE("texts overlap when a window of one stands in the other, wherever", "[audit][quality]") {
+  const TextWindows text{.tokens = {1, 2, 3, 4, 5, 6}, .window = 3};
+  const auto other = [](std::vector<int32_t> tokens) {
+    return TextWindows{.tokens = std::move(tokens), .window = 3};
+  };
+  CHECK(overlap(text, text));
+  CHECK(overlap(text, other({9, 4, 5, 6, 9, 9})));
+  CHECK(overlap(text, other({9, 9, 9, 1, 2, 3})));
+  CHECK_FALSE(overlap(text, other({2, 3, 4, 5, 9, 9})));
+  CHECK_FALSE(overlap(text, other({})));
+  CHECK_FALSE(overlap(other({}), text));
 }
 
 TEST_CASE("Student's t past the table stays close to published values", "[audit][quality]") {
