@@ -246,16 +246,17 @@ Recovery judge(std::span<const Candidates> guesses, std::span<const int32_t> tok
     run += hit ? 1 : 0;
     whole += run == Recovery::kSequence ? 1 : 0;
   }
-  const size_t stretches = tokens.size() / Recovery::kSequence;
   const auto share = [](size_t hits, size_t count) {
-    return count == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(count);
+    return static_cast<double>(hits) / static_cast<double>(count);
   };
-  return {.tokens = tokens.size(),
-          .top1 = share(first, tokens.size()),
-          .top5 = share(among, tokens.size()),
-          .exact_sequence = share(whole, stretches),
-          .top1_interval = wilson(first, tokens.size()),
-          .top5_interval = wilson(among, tokens.size())};
+  Recovery recovery{.tokens = tokens.size(),
+                    .top1 = share(first, tokens.size()),
+                    .top5 = share(among, tokens.size()),
+                    .top1_interval = wilson(first, tokens.size()),
+                    .top5_interval = wilson(among, tokens.size())};
+  const size_t stretches = tokens.size() / Recovery::kSequence;
+  if (stretches > 0) recovery.exact_sequence = share(whole, stretches);
+  return recovery;
 }
 
 }  // namespace isthmus::audit

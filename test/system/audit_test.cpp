@@ -78,6 +78,9 @@ TEST_CASE("isthmus-audit reports every attack, with a mechanism's promise", "[sy
     CHECK(entry.contains("held_out_top1") == (attack == "neural"));
     if (attack == "neural") CHECK(entry.at("held_out_top1").size() >= 4);
     CHECK(entry.at("test_tokens") == (attack == "causal_matching" ? 3 : 32));
+    // Three tokens are no stretch of sixteen.
+    CHECK(entry.at("exact_sequence").is_null() == (attack == "causal_matching"));
+    CHECK(entry.at("prompt_rows") == 8);
     // The tiny model's layers make rows that are hard to tell apart.
     if (attack == "causal_matching" && !noised && entry.at("cut") == 0)
       CHECK(entry.at("top1") == 1);
@@ -166,6 +169,31 @@ TEST_CASE("isthmus-audit: exit codes, and one line that says why", "[system][aud
   CHECK(outside.exit_code == 1);
   CHECK(outside.err.starts_with("isthmus-audit: error: "));
   CHECK(std::count(outside.err.begin(), outside.err.end(), '\n') == 1);
+}
+
+TEST_CASE("isthmus-audit looks at every cut before it reads a text", "[system][audit]") {
+  Fixture fixture;
+  fixture.text = fixture.folder.path() / "none.txt";
+  const Finished failed = fixture.audit({"--cuts", "0,3"});
+  CAPTURE(failed.err);
+  CHECK(failed.exit_code == 1);
+  CHECK(failed.err.find("cut is 3, the model has 2 layers") != std::string::npos);
+}
+
+TEST_CASE("isthmus-audit: no attacker learns from what it reads", "[system][audit]") {
+  Fixture fixture;
+  const auto refused = [&] {
+    const Finished failed = fixture.audit({"--cuts", "0"});
+    CAPTURE(failed.err);
+    CHECK(failed.exit_code == 1);
+    const std::string both = fixture.text.string() + "' is also in '" + fixture.train.string();
+    CHECK(failed.err.find(both) != std::string::npos);
+  };
+  // A window of the one somewhere in the other, also where a weight beside the model is fitted.
+  std::ofstream(fixture.train, std::ios::app) << "aaacdacbdeaaaaaa";
+  refused();
+  fixture.text = fixture.train;
+  refused();
 }
 
 }  // namespace

@@ -23,6 +23,11 @@ json finite(double value) {
   return std::isfinite(value) ? json(value) : json();
 }
 
+/// Stretches read without a mistake by `pattern`, in percent; `none` where there was no stretch.
+std::string exact(const audit::Recovery& recovery, const char* pattern, const char* none) {
+  return recovery.exact_sequence ? format(pattern, 100 * *recovery.exact_sequence) : none;
+}
+
 std::vector<std::string> specs_of(const AuditResult& result) {
   std::vector<std::string> specs;
   for (const AttackResult& r : result.list)
@@ -66,10 +71,10 @@ std::string to_text(const AuditResult& result) {
     const std::string epsilon =
         r.promise ? format("%.1f, %.1f", r.promise->epsilon_per_row, r.promise->epsilon_per_prompt)
                   : "none";
-    text += format("%3d  %-24s  %-23s  %-23s  %8.1f %%  %-20s  %s\n", r.cut, r.attack.c_str(),
+    text += format("%3d  %-24s  %-23s  %-23s  %10s  %-20s  %s\n", r.cut, r.attack.c_str(),
                    percent(r.recovery.top1, r.recovery.top1_interval).c_str(),
                    percent(r.recovery.top5, r.recovery.top5_interval).c_str(),
-                   100 * r.recovery.exact_sequence, epsilon.c_str(), r.spec.c_str());
+                   exact(r.recovery, "%.1f %%", "-").c_str(), epsilon.c_str(), r.spec.c_str());
   }
   return text;
 }
@@ -88,9 +93,10 @@ std::string to_json(const AuditResult& result) {
          {"top1_interval", {recovery.top1_interval.low, recovery.top1_interval.high}},
          {"top5", recovery.top5},
          {"top5_interval", {recovery.top5_interval.low, recovery.top5_interval.high}},
-         {"exact_sequence", recovery.exact_sequence},
+         {"exact_sequence", recovery.exact_sequence ? json(*recovery.exact_sequence) : json()},
          {"epsilon_per_row", r.promise ? finite(r.promise->epsilon_per_row) : json()},
          {"epsilon_per_prompt", r.promise ? finite(r.promise->epsilon_per_prompt) : json()},
+         {"prompt_rows", result.prompt_rows},
          {"delta", r.promise ? json(r.promise->delta) : json()}});
     if (!r.history.empty()) list.back()["held_out_top1"] = r.history;
   }
@@ -120,10 +126,9 @@ std::string to_html(const AuditResult& result) {
       "<th>delta</th></tr>\n";
   for (const AttackResult& r : result.list) {
     const audit::Recovery& q = r.recovery;
-    page +=
-        format("<tr><td>%d</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%.1f</td>", r.cut,
-               r.spec.c_str(), r.attack.c_str(), percent(q.top1, q.top1_interval).c_str(),
-               percent(q.top5, q.top5_interval).c_str(), 100 * q.exact_sequence);
+    page += format("<tr><td>%d</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td>", r.cut,
+                   r.spec.c_str(), r.attack.c_str(), percent(q.top1, q.top1_interval).c_str(),
+                   percent(q.top5, q.top5_interval).c_str(), exact(q, "%.1f", "").c_str());
     page += r.promise
                 ? format("<td>%.4g</td><td>%.4g</td><td>%g</td></tr>\n", r.promise->epsilon_per_row,
                          r.promise->epsilon_per_prompt, r.promise->delta)

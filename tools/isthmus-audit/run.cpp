@@ -78,8 +78,8 @@ Result<std::vector<Setting>> settings_of(const AuditFlags& flags,
       flags.specs.empty() ? std::vector<std::string>{"f16"} : flags.specs;
   for (const int32_t cut : flags.cuts) {
     for (const std::string& text : specs) {
-      ISTHMUS_ASSIGN(auto spec, codec::CodecSpec::parse(text));
-      settings.push_back({cut, std::move(spec)});
+      ISTHMUS_ASSIGN(const auto spec, codec::CodecSpec::parse(text));
+      settings.push_back({cut, spec});
     }
   }
   return settings;
@@ -88,6 +88,11 @@ Result<std::vector<Setting>> settings_of(const AuditFlags& flags,
 Result<codec::BoundaryCodec> make_codec(const Setting& setting, const model::ModelConfig& config,
                                         const artefact::Artefacts& artefacts,
                                         RandomSource& random) {
+  if (setting.cut > config.layer_count) {
+    return fail(ErrorCode::kInvalidArgument, "audit: cut is " + std::to_string(setting.cut) +
+                                                 ", the model has " +
+                                                 std::to_string(config.layer_count) + " layers");
+  }
   const auto artefact = artefact::find(setting.spec, artefacts);
   if (artefact != nullptr) ISTHMUS_TRY(artefact->check(config, setting.cut));
   return codec::BoundaryCodec::make(
@@ -258,6 +263,13 @@ Result<AuditResult> run_audit(const AuditFlags& flags) {
   ISTHMUS_ASSIGN(const auto file, model::ModelFile::open(flags.model));
   ISTHMUS_ASSIGN(const artefact::Artefacts artefacts, load_artefacts(flags.artefacts));
   ISTHMUS_ASSIGN(const std::vector<Setting> settings, settings_of(flags, artefacts));
+  SystemRandom random;
+  // All of them before the first attack, which takes long.
+  std::vector<codec::BoundaryCodec> codecs;
+  for (const Setting& setting : settings) {
+    ISTHMUS_ASSIGN(auto codec, make_codec(setting, file->config(), artefacts, random));
+    codecs.push_back(std::move(codec));
+  }
   ISTHMUS_ASSIGN(const Texts texts, read_texts(flags, *file));
   ThreadPool pool(static_cast<size_t>(flags.threads));
   const model::Part part{
@@ -265,21 +277,20 @@ Result<AuditResult> run_audit(const AuditFlags& flags) {
   ISTHMUS_ASSIGN(const auto engine,
                  engine::load_cpu_engine(file, part, pool, flags.engine.options()));
   ISTHMUS_ASSIGN(const Attacks attacks, Attacks::prepare(flags, texts, *engine, pool));
-  SystemRandom random;
   AuditResult result{.train_tokens = texts.train.tokens.size(),
-                     .test_tokens = texts.test.tokens.size()};
+                     .test_tokens = texts.test.tokens.size(),
+                     .prompt_rows = flags.window};
   ProgressBar bar("attacking");
   std::optional<int32_t> known;  // the cut that `rows` are of
   Boundaries rows;
   for (size_t i = 0; i < settings.size(); ++i) {
     bar.update(static_cast<double>(i) / static_cast<double>(settings.size()));
     const int32_t cut = settings[i].cut;
-    ISTHMUS_ASSIGN(const auto codec, make_codec(settings[i], file->config(), artefacts, random));
     if (known != cut) {
       ISTHMUS_ASSIGN(rows, attacks.boundaries(cut));
       known = cut;
     }
-    ISTHMUS_ASSIGN(auto list, attacks.on(cut, rows, codec));
+    ISTHMUS_ASSIGN(auto list, attacks.on(cut, rows, codecs[i]));
     std::ranges::move(list, std::back_inserter(result.list));
   }
   return result;

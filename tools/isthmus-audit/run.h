@@ -52,10 +52,12 @@ struct AttackResult {
 struct AuditResult {
   size_t train_tokens = 0;
   size_t test_tokens = 0;
+  size_t prompt_rows = 0;  // that a prompt's epsilon is for: a window
   std::vector<AttackResult> list;
 };
 
-/// \returns the errors of opening, reading, computing and encoding.
+/// \returns the errors of opening, reading, computing and encoding; kInvalidArgument for texts that
+/// overlap and for a cut behind the last layer, before anything is attacked.
 [[nodiscard]] Result<AuditResult> run_audit(const AuditFlags& flags);
 
 }  // namespace isthmus::tools

@@ -10,6 +10,7 @@
 #include <isthmus/core/thread_pool.h>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -69,10 +70,11 @@ using Candidates = std::vector<Candidate>;
 /// How much of a text was read.
 struct Recovery {
   size_t tokens = 0;
-  double top1 = 0;            ///< fraction of tokens guessed first
-  double top5 = 0;            ///< fraction of tokens among the first five guesses
-  double exact_sequence = 0;  ///< fraction of stretches of `kSequence` tokens guessed first
-  Interval top1_interval;     ///< Wilson's, 95 %, tokens taken as independent
+  double top1 = 0;  ///< fraction of tokens guessed first
+  double top5 = 0;  ///< fraction of tokens among the first five guesses
+  /// Fraction of stretches of `kSequence` tokens guessed first; absent for fewer tokens.
+  std::optional<double> exact_sequence;
+  Interval top1_interval;  ///< Wilson's, 95 %, tokens taken as independent
   Interval top5_interval;
 
   static constexpr size_t kSequence = 16;

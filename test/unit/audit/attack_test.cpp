@@ -136,6 +136,9 @@ TEST_CASE("recovery is counted as by hand", "[audit][attack]") {
         Approx(1.0 / 2));  // the second of two whole stretches has a miss
   CHECK(recovery.top1_interval.low == Approx(0.8350).margin(1e-4));
   CHECK(recovery.top1_interval.high == Approx(0.9862).margin(1e-4));
+  const Recovery few = judge(std::span(guesses).first(15), std::span(tokens).first(15));
+  CHECK(few.top1 == 1);
+  CHECK_FALSE(few.exact_sequence);
   CHECK_THROWS_AS(judge({}, {}), std::invalid_argument);
   CHECK_THROWS_AS(judge(guesses, std::span(tokens).first(39)), std::invalid_argument);
 }
