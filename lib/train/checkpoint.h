@@ -19,7 +19,7 @@ struct Checkpoint {
   std::map<std::string, at::Tensor> fixed;
 };
 
-/// \returns kIo.
+/// \returns kIo; kTooLarge for what could not be read again, before anything is written.
 [[nodiscard]] Status save_checkpoint(const std::filesystem::path& path, const Checkpoint& state);
 
 /// Reads into `state`, whose tensors say what is expected and where they live. \returns kNotFound,

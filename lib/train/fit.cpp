@@ -4,6 +4,7 @@
 #include <limits>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace isthmus::train {
@@ -33,6 +34,13 @@ struct Memory {
   }
 };
 
+Result<bool> is_there(const std::filesystem::path& path) {
+  std::error_code error;
+  const bool there = std::filesystem::exists(path, error);
+  if (error) return fail(ErrorCode::kIo, "train: '" + path.string() + "': " + error.message());
+  return there;
+}
+
 class Fit {
  public:
   Fit(Trainer& trainer, const FitOptions& options, const FitEvents& events)
@@ -40,7 +48,8 @@ class Fit {
 
   Result<FitResult> run() {
     const int64_t planned = trainer_.options().steps;
-    if (!options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint)) {
+    ISTHMUS_ASSIGN(const bool goes_on, is_there(options_.checkpoint));
+    if (goes_on) {
       ISTHMUS_ASSIGN(const std::string note, trainer_.resume(options_.checkpoint));
       ISTHMUS_ASSIGN(memory_, Memory::parse(note));
       if (events_.on_resume) ISTHMUS_TRY(events_.on_resume(memory_.callers));

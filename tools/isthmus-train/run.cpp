@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "common/artefact_flags.h"
@@ -22,13 +23,27 @@
 namespace isthmus::tools {
 namespace {
 
+tl::unexpected<Error> cannot_read(const std::filesystem::path& path, const std::error_code& why) {
+  return fail(ErrorCode::kIo, "train: cannot read '" + path.string() + "': " + why.message());
+}
+
 /// The files that a path stands for, in the order of their names.
-std::vector<std::filesystem::path> files_of(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return {path};
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(path))
-    if (entry.is_regular_file() && entry.path().extension() == ".txt")
-      files.push_back(entry.path());
+Result<std::vector<std::filesystem::path>> files_of(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const bool folder = fs::is_directory(path, error);
+  if (error) return cannot_read(path, error);
+  if (!folder) return std::vector{path};
+  std::vector<fs::path> files;
+  fs::recursive_directory_iterator entry(path, error);
+  for (; !error && entry != fs::end(entry); entry.increment(error)) {
+    if (entry->path().extension() != ".txt") continue;
+    std::error_code unknown;
+    const fs::file_type type = entry->status(unknown).type();
+    if (type == fs::file_type::none) return cannot_read(entry->path(), unknown);
+    if (type == fs::file_type::regular) files.push_back(entry->path());
+  }
+  if (error) return cannot_read(path, error);
   std::ranges::sort(files);
   return files;
 }
@@ -37,7 +52,8 @@ Result<std::vector<int32_t>> read_tokens(const TrainFlags& flags,
                                          const text::Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
   for (const std::filesystem::path& path : flags.text) {
-    for (const std::filesystem::path& file : files_of(path)) {
+    ISTHMUS_ASSIGN(const auto files, files_of(path));
+    for (const std::filesystem::path& file : files) {
       ISTHMUS_ASSIGN(const std::string text, read_text(file));
       const std::vector<int32_t> more = tokenizer.encode(text);
       tokens.insert(tokens.end(), more.begin(), more.end());

@@ -37,7 +37,7 @@ struct FitResult {
 };
 
 /// Runs the trainer's planned steps. \returns the errors of Trainer and of `on_validation`;
-/// kCorrupt for a checkpoint that another program wrote.
+/// kCorrupt for a checkpoint that another program wrote, kIo for a path that cannot be looked at.
 [[nodiscard]] Result<FitResult> fit(Trainer& trainer, const FitOptions& options,
                                     const FitEvents& events);
 

@@ -344,6 +344,29 @@ TEST_CASE("a run that goes on from a checkpoint makes the same weights", "[train
   CHECK(result.best_steps == expected.best_steps);
 }
 
+TEST_CASE("a log of any length goes into a checkpoint and out of it", "[train][checkpoint]") {
+  const auto model = tiny();
+  const test::TempFolder folder;
+  const auto path = folder.path() / "run";
+  Trainer trainer = make(model, small_options(), some_parts(model->config(), 6), "int8");
+  // The last one is more than a header may have.
+  for (const size_t length : {size_t{0}, size_t{1}, size_t{4}, size_t{101'000'000}}) {
+    CAPTURE(length);
+    std::string note(length, '\n');
+    if (length > 1) note.back() = '\0';
+    value_of(trainer.save(path, note));
+    CHECK((value_of(trainer.resume(path)) == note));
+  }
+}
+
+TEST_CASE("a checkpoint that cannot be looked at is an error", "[train][checkpoint]") {
+  const auto model = tiny();
+  const test::TempFolder folder;
+  Trainer trainer = make(model, small_options(), some_parts(model->config(), 6), "int8");
+  const auto path = folder.path() / std::string(300, 'x');  // longer than names may be
+  CHECK_FAILS_WITH(fit(trainer, {.checkpoint = path}, {}), ErrorCode::kIo);
+}
+
 TEST_CASE("a run ends when nothing gets better any more", "[train]") {
   const auto model = tiny();
   TrainOptions options = small_options();
