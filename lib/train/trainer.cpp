@@ -45,7 +45,7 @@ Status TrainOptions::validate() const {
   ISTHMUS_TRY(in_range("batch", static_cast<double>(batch), 1, 1 << 16));
   ISTHMUS_TRY(in_range("accumulate", static_cast<double>(accumulate), 1, 1 << 16));
   ISTHMUS_TRY(in_range("steps", static_cast<double>(steps), 1, kMost));
-  ISTHMUS_TRY(in_range("warm_up", static_cast<double>(warm_up), 0, kMost));
+  ISTHMUS_TRY(in_range("warm_up", static_cast<double>(warm_up), 0, static_cast<double>(steps)));
   ISTHMUS_TRY(in_range("rate", rate, 1e-9, 10));
   ISTHMUS_TRY(in_range("weight_decay", weight_decay, 0, 1));
   ISTHMUS_TRY(in_range("clip_gradient", clip_gradient, 1e-9, 1e9));
@@ -238,7 +238,8 @@ class Trainer::Impl {
     return std::move(text).str();
   }
 
-  /// Of the next step: rises over the warm-up, then falls along a cosine to a tenth.
+  /// Of the next step: rises over the warm-up, then falls along a cosine to a tenth. The cosine
+  /// counts from the first step, so that what was trained so can be made again.
   [[nodiscard]] double rate() const {
     const auto done = static_cast<double>(state_.steps);
     const auto warm_up = static_cast<double>(options_.warm_up);

@@ -80,7 +80,8 @@ void declare_training(CLI::App& app, TrainFlags& flags) {
   app.add_option("--batch", o.batch, "windows computed together")->capture_default_str();
   app.add_option("--accumulate", o.accumulate, "batches in one step")->capture_default_str();
   app.add_option("--steps", o.steps, "steps of the optimiser")->capture_default_str();
-  app.add_option("--warm-up", o.warm_up, "steps in which the rate rises")->capture_default_str();
+  app.add_option("--warm-up", flags.warm_up, "steps in which the rate rises")
+      ->default_str(std::to_string(o.warm_up) + ", or all of fewer");
   app.add_option("--rate", o.rate, "AdamW's highest rate")->capture_default_str();
   app.add_option("--weight-decay", o.weight_decay, "AdamW's")->capture_default_str();
   app.add_option("--clip-gradient", o.clip_gradient, "largest norm of all gradients together")
@@ -136,6 +137,8 @@ void check(TrainFlags& flags) {
   flags.options.train_soft_prompt = wanted(kSoftPrompt);
   flags.options.train_adapters = wanted(kAdapters);
   if (!flags.prefix.empty()) flags.options.prefix = {flags.prefix[0], flags.prefix[1]};
+  flags.options.warm_up =
+      flags.warm_up.value_or(std::min(flags.options.warm_up, flags.options.steps));
   if (const Status valid = flags.options.validate(); !valid)
     throw CLI::ValidationError(valid.error().message);
   if (flags.options.train_soft_prompt && flags.soft_prompt == 0 && flags.from.empty())

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct TrainFlags {
   int32_t adapter_layers = 4;
   std::vector<std::string> train;
   std::vector<double> prefix;
+  std::optional<int64_t> warm_up;
   train::TrainOptions options;
   train::FitOptions fit;
   std::filesystem::path out;

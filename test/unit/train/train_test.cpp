@@ -533,6 +533,7 @@ TEST_CASE("what makes no sense is refused by name", "[train]") {
   refused([](TrainOptions& o) { o.accumulate = 0; }, "accumulate");
   refused([](TrainOptions& o) { o.steps = 0; }, "steps");
   refused([](TrainOptions& o) { o.warm_up = -1; }, "warm_up");
+  refused([](TrainOptions& o) { o.warm_up = o.steps + 1; }, "warm_up");
   refused([](TrainOptions& o) { o.rate = 0; }, "rate");
   refused([](TrainOptions& o) { o.rate = std::nan(""); }, "rate");
   refused([](TrainOptions& o) { o.clip_gradient = 0; }, "clip_gradient");
