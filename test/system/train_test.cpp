@@ -92,6 +92,9 @@ TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[s
   CHECK(log.at("validations").size() == 4);
   CHECK(log.at("codec") == whole.codec().to_string());
   CHECK(log.at("tokens_per_step") == 6);
+  CHECK_FALSE(log.at("ended_early"));
+  CHECK(finished.err ==
+        "best after " + std::to_string(log.at("best_step").get<int>()) + " of 3 steps\n");
   CHECK(contents(path("svg")).starts_with("<svg"));
 
   // Once more there is nothing to do: nothing is forgotten, and parts that are gone come back.
@@ -119,24 +122,75 @@ TEST_CASE("isthmus-train writes an artefact, its halves, a log and a chart", "[s
   };
   CHECK(codec_measured() == whole.codec().to_string());
 
-  // From the artefact, another soft prompt; and the checkpoint is of another run.
-  CHECK(fixture.train({"--from", fixture.out.string(), "--train", "soft-prompt", "--steps", "1"})
-            .exit_code == 0);
+  // From the artefact, another soft prompt, which may not be written over it; and the checkpoint is
+  // of another run.
+  const auto from = [&](const std::string& start, std::vector<std::string> more) {
+    more.insert(more.begin(), {"--from", start, "--steps", "1"});
+    return fixture.train(more).exit_code;
+  };
+  CHECK(from(fixture.out.string(), {"--train", "soft-prompt"}) == 2);
+  CHECK(value_of(Artefact::load(fixture.out)).id() == whole.id());
+  const auto begin_from = [&](const char* name) {
+    std::filesystem::rename(fixture.out, path(name));
+    return path(name);
+  };
+  const std::string first = begin_from("first");
+  std::filesystem::create_symlink(first, path("link"));
+  CHECK(from(first, {"--train", "soft-prompt", "--device-part", path("link")}) == 2);
+  CHECK(from(first, {"--train", "soft-prompt"}) == 0);
   CHECK(fixture.train({"--dims", "4", "--steps", "3", "--checkpoint", path("checkpoint")})
             .exit_code == 1);
 
   // Adapters on top, and on from there.
-  CHECK(fixture
-            .train({"--from", fixture.out.string(), "--train", "projection,adapters",
-                    "--adapter-rank", "2", "--adapter-layers", "1", "--steps", "1"})
-            .exit_code == 0);
+  CHECK(from(begin_from("second"), {"--train", "projection,adapters", "--adapter-rank", "2",
+                                    "--adapter-layers", "1"}) == 0);
   const Artefact adapted = value_of(Artefact::load(fixture.out));
   CHECK(adapted.parts().adapters.size() == model::kLayerMatrices.size());
   CHECK(adapted.adapted_end() == 1);
   CHECK(codec_measured() == adapted.codec().to_string());
-  CHECK(fixture.train({"--from", fixture.out.string(), "--train", "adapters", "--steps", "1"})
-            .exit_code == 0);
+  CHECK(from(begin_from("third"), {"--train", "adapters"}) == 0);
   CHECK(value_of(Artefact::load(fixture.out)).id() != adapted.id());
+}
+
+TEST_CASE("isthmus-train tells when patience ended a run", "[system][train]") {
+  const Fixture fixture;
+  const auto log = fixture.folder.path() / "log";
+  const Finished finished =
+      fixture.train({"--dims", "4", "--codec", "int4", "--steps", "9", "--validate-every", "1",
+                     "--patience", "1", "--rate", "1e-9", "--log", log.string()});
+  CAPTURE(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const json told = json::parse(contents(log));
+  CHECK(told.at("ended_early"));
+  CHECK(finished.err == "best after " + std::to_string(told.at("best_step").get<int>()) + " of " +
+                            std::to_string(told.at("steps").size()) +
+                            " steps, ended early: nothing better came\n");
+}
+
+TEST_CASE("the command in an artefact makes it again in a shell", "[system][train]") {
+  const Fixture fixture;
+  REQUIRE(fixture
+              .train({"--dims", "4", "--steps", "1", "--soft-prompt", "2", "--soft-prompt-text",
+                      "it's a b", "--codec", "clip:max=*|binomial:4:mu=52"})
+              .exit_code == 0);
+  const Artefact made = value_of(Artefact::load(fixture.out));
+  std::filesystem::remove(fixture.out);
+  const Finished again = test::run({"/bin/sh", "-c", made.origin().command});
+  CAPTURE(made.origin().command, again.err);
+  REQUIRE(again.exit_code == 0);
+  CHECK(value_of(Artefact::load(fixture.out)).id() == made.id());
+}
+
+TEST_CASE("isthmus-train reads the .txt files of a folder that can be read", "[system][train]") {
+  const Fixture fixture;
+  const auto trains = [&] { return fixture.train({"--dims", "4", "--steps", "1"}); };
+  std::filesystem::create_symlink("nowhere", fixture.texts / "gone.txt");
+  CHECK(trains().exit_code == 0);
+  std::filesystem::create_symlink("circle.txt", fixture.texts / "circle.txt");
+  const Finished failed = trains();
+  CAPTURE(failed.err);
+  CHECK(failed.exit_code == 1);
+  CHECK(failed.err.find("circle.txt") != std::string::npos);
 }
 
 TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][train]") {
@@ -150,6 +204,7 @@ TEST_CASE("isthmus-train: exit codes, and one line that says why", "[system][tra
                                                                 {"--adapter-rank", "2"},
                                                                 {"--codec", "clip:l2=*|sint4"},
                                                                 {"--window", "1"},
+                                                                {"--steps", "3", "--warm-up", "4"},
                                                                 {"--loud"}}));
   CAPTURE(wrong);
   CHECK(fixture.train(wrong).exit_code == 2);

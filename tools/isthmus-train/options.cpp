@@ -4,6 +4,8 @@
 #include <isthmus/codec/spec.h>
 
 #include <algorithm>
+#include <string>
+#include <system_error>
 
 #include "common/command_line.h"
 #include "specs.h"
@@ -147,6 +149,13 @@ void check(TrainFlags& flags) {
     throw CLI::ValidationError("--train adapters needs --adapter-rank or --from");
   if (!flags.options.train_adapters && flags.adapter_rank > 0)
     throw CLI::ValidationError("--adapter-rank needs --train adapters");
+  for (const std::filesystem::path& written : {flags.out, flags.device_part, flags.server_part}) {
+    std::error_code error;  // of files that are not there
+    if (std::filesystem::equivalent(flags.from, written, error)) {
+      throw CLI::ValidationError("'" + written.string() +
+                                 "' would be written over --from, which going on needs");
+    }
+  }
 }
 
 }  // namespace isthmus::tools

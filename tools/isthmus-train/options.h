@@ -37,7 +37,7 @@ struct TrainFlags {
   std::filesystem::path server_part;
   std::filesystem::path log;
   std::filesystem::path svg;
-  std::string command;  ///< as it was typed
+  std::string command;  ///< as it can be typed again
 };
 
 void declare(CLI::App& app, TrainFlags& flags);

@@ -20,6 +20,13 @@ std::string to_line(const TrainReport& report) {
                 last.best ? "  best" : "      ", last.seconds);
 }
 
+std::string to_ending(const TrainReport& report) {
+  const int64_t done = report.steps.empty() ? 0 : report.steps.back().step.step;
+  return format("best after %lld of %lld steps%s\n",
+                static_cast<long long>(report.result->best_steps), static_cast<long long>(done),
+                report.result->ended_early ? ", ended early: nothing better came" : "");
+}
+
 std::string to_json(const TrainReport& report) {
   json steps = json::array();
   for (const auto& [step, seconds] : report.steps) {
@@ -34,16 +41,19 @@ std::string to_json(const TrainReport& report) {
         {{"step", v.steps}, {"loss", v.loss}, {"best", v.best}, {"seconds", v.seconds}});
     if (!report.distil) validations.back()["perplexity"] = std::exp(v.loss);
   }
-  return json{{"command", report.command},
+  json log = {{"command", report.command},
               {"codec", report.codec},
               {"distil", report.distil},
               {"data", report.data_hash},
               {"tokens_per_step", report.tokens_per_step},
               {"steps", steps},
               {"validations", validations},
-              {"peak_memory_mb", report.peak_memory_mb}}
-             .dump(1) +
-         "\n";
+              {"peak_memory_mb", report.peak_memory_mb}};
+  if (report.result) {
+    log["best_step"] = report.result->best_steps;
+    log["ended_early"] = report.result->ended_early;
+  }
+  return log.dump(1) + "\n";
 }
 
 Status recall(const std::string& text, TrainReport& report) {

@@ -1,9 +1,11 @@
 // What isthmus-train tells: lines while it trains, a JSON log, a chart.
 #pragma once
 
+#include <isthmus/train/fit.h>
 #include <isthmus/train/trainer.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,10 +30,13 @@ struct TrainReport {
   };
   std::vector<Validation> validations;
   double peak_memory_mb = 0;
+  std::optional<train::FitResult> result;  ///< when the run has ended
 };
 
 /// One measurement as a line.
 [[nodiscard]] std::string to_line(const TrainReport& report);
+/// Which step was best, and whether there was an early end, as a line; of a run that has ended.
+[[nodiscard]] std::string to_ending(const TrainReport& report);
 [[nodiscard]] std::string to_json(const TrainReport& report);
 /// Puts the steps and measurements of a `to_json` into `report`. \returns kCorrupt.
 [[nodiscard]] Status recall(const std::string& text, TrainReport& report);

@@ -105,7 +105,7 @@ class Training {
         .on_validation = [this](int64_t steps, double loss,
                                 bool best) { return note_validation(steps, loss, best); },
         .note = [this] { return to_json(report_); }};
-    ISTHMUS_TRY(train::fit(trainer_, flags_.fit, events));
+    ISTHMUS_ASSIGN(report_.result, train::fit(trainer_, flags_.fit, events));
     ISTHMUS_TRY(write_log());
     return std::move(report_);
   }
