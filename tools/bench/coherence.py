@@ -54,9 +54,30 @@ def complete(args, address, prompt, seed, artefact):
     return json.loads(done.stdout)["text"]
 
 
+def student_share(t, degrees):
+    """How much of Student's t lies within -t and t, by the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    odd = degrees % 2
+    angle = math.atan(t / math.sqrt(degrees))
+    term, total = (math.cos(angle) if odd else 1.0), 0.0
+    for k in range(1 + odd, degrees, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * k / (k + 1)
+    share = math.sin(angle) * total
+    return (angle + share) * 2 / math.pi if odd else share
+
+
+def student_quantile(degrees):
+    """The t that 95 % lie within."""
+    low, high = 0.0, 13.0  # the largest, of one degree of freedom, is 12.706
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_share(middle, degrees) < 0.95 else (low, middle)
+    return high
+
+
 def interval(values):
-    """Mean and half the width of its 95 % interval (normal: there are dozens of prompts)."""
-    return statistics.mean(values), 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+    """Mean and half the width of its 95 % interval (Student's t over prompts)."""
+    return statistics.mean(values), student_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def embed(texts):

@@ -42,14 +42,16 @@ def measured(args, kind, command, artefacts, output_flag=False):
     key = hashlib.sha256(json.dumps([command, *map(contents_hash, artefacts)]).encode()).hexdigest()[:16]
     path = f"{args.work}/{kind}-{key}.json"
     if not os.path.exists(path):
-        command += ["--output", path] if output_flag else []
+        partial = path + ".part"
+        command += ["--output", partial] if output_flag else []
         print(" ".join(command), file=sys.stderr)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             sys.exit(f"frontier: {command[0]} failed")
         if not output_flag:
-            with open(path, "w", encoding="utf-8") as file:
+            with open(partial, "w", encoding="utf-8") as file:
                 file.write(done.stdout)
+        os.replace(partial, path)  # what was cut short is not taken for a measurement
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
