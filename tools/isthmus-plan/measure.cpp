@@ -16,6 +16,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -78,6 +79,7 @@ class Measurement {
     profile_.free_bytes = static_cast<double>(free_bytes);
     ISTHMUS_TRY(read_tokens());
     ISTHMUS_TRY(measure_program());
+    sweep_.emplace(kSweepBytes);
     profile_.read_bytes_per_second = read_bandwidth(pool_);
     for (const int32_t bits : flags_.weight_bits) ISTHMUS_TRY(measure_weights(bits));
     for (const int32_t bits : flags_.kv_bits) ISTHMUS_TRY(measure_kv(bits));
@@ -110,7 +112,7 @@ class Measurement {
   // programs do, and threads fall asleep. A loop that does nothing else measures a speed that
   // sessions never see.
   void rest(double ms) {
-    sweep_.read(pool_);
+    sweep_->read(pool_);
     std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
   }
 
@@ -399,7 +401,7 @@ class Measurement {
   const int32_t layers_;
   ThreadPool pool_;
   ProgressBar progress_;
-  ReadingMatter sweep_{kSweepBytes};
+  std::optional<ReadingMatter> sweep_;  // once what programs take and leave free is known
   SystemRandom random_;
   double done_ = 0;
   double spread_sum_ = 0;
