@@ -281,9 +281,11 @@ class Measurement {
   // A token right behind another, and after waits, against one as all else is measured.
   Status measure_idle() {
     ISTHMUS_ASSIGN(const auto engine, load_whole(flags_.weight_bits.front(), 16));
-    const int32_t all = 2 * flags_.repetitions * static_cast<int32_t>(kIdleMs.size() + 1);
-    ISTHMUS_ASSIGN(const auto cache, engine->make_cache({0, layers_}, all));
-    const auto token = [&] { return step(*engine, *cache, 1); };
+    ISTHMUS_ASSIGN(const auto cache, engine->make_cache({0, layers_}, 1));
+    const auto token = [&]() -> Status {
+      ISTHMUS_TRY(cache->truncate(0));
+      return step(*engine, *cache, 1);
+    };
     const std::vector<std::function<Status()>> calls(kIdleMs.size() + 1, token);
     size_t turn = 0;
     ISTHMUS_ASSIGN(const std::vector<Timing> timings, time_rounds(flags_.repetitions, calls, [&] {
