@@ -74,7 +74,8 @@ Status complete(const char* field, std::vector<T>& list, const std::vector<T>& c
                 const Known& known) {
   if (list.empty())
     std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(list), known);
-  if (list.empty()) return invalid(std::string(field) + ": the profiles have none in common");
+  if (list.empty())
+    return invalid(std::string(field) + ": the profiles have none in common that would do");
   if (list.size() > kMostChoices) {
     return invalid(std::string(field) + " has " + std::to_string(list.size()) +
                    " choices, at most " + std::to_string(kMostChoices));
@@ -129,10 +130,19 @@ Status complete_choices(Problem& problem) {
   };
   ISTHMUS_TRY(complete("codecs_up", choices.codecs_up, keys_of(device.codecs, spec), known));
   const auto known_both_ways = [&](const std::string& text) {
-    return known(text) && !device.find_codec(text)->made_for_cut;
+    return known(text) && device.find_codec(text)->may_come_down() &&
+           server.find_codec(text)->may_come_down();
   };
-  ISTHMUS_TRY(
-      complete("codecs_down", choices.codecs_down, keys_of(device.codecs, spec), known_both_ways));
+  for (const std::string& text : choices.codecs_down) {
+    if (known(text) && !known_both_ways(text)) {
+      return invalid("codecs_down has " + quoted(text) +
+                     ", but rows come back by no mechanism and by no codec of an artefact");
+    }
+  }
+  if (choices.tails || !choices.codecs_down.empty()) {
+    ISTHMUS_TRY(complete("codecs_down", choices.codecs_down, keys_of(device.codecs, spec),
+                         known_both_ways));
+  }
   ISTHMUS_TRY(check_cuts(problem));
   ISTHMUS_TRY(complete("contexts", choices.contexts, {}, [](int32_t) { return true; }));
   const int32_t needed = problem.workload.prompt_tokens + problem.workload.reply_tokens;

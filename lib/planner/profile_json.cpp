@@ -92,6 +92,9 @@ Result<CodecCost> read_codec(const JsonView& view) {
   if (view.has("made_for_cut")) {
     ISTHMUS_ASSIGN(cost.made_for_cut, view.integer("made_for_cut", 0, 1 << 30));
   }
+  if (view.has("up_only")) {
+    ISTHMUS_ASSIGN(cost.up_only, view.boolean("up_only"));
+  }
   return cost;
 }
 
@@ -144,6 +147,7 @@ json to_node(const MachineProfile& profile) {
                       {"decode_seconds", to_node(cost.decode_seconds)},
                       {"sizes", std::move(sizes)}});
     if (cost.made_for_cut) codecs.back()["made_for_cut"] = *cost.made_for_cut;
+    if (cost.up_only) codecs.back()["up_only"] = true;
   }
   json node = {{"isthmus_profile", kMachineKind},
                {"version", kVersion},

@@ -20,6 +20,10 @@ using test::kModel;
 using test::value_of;
 
 const std::string kPlan = kBin + "/isthmus-plan";
+// The second is "split:4|rotate|int4|rans", written in another way.
+const std::string kPlainSpecs = "f16;split:4|rotate:0|int4|rans";
+const std::string kNoise = "clip:max=2|binomial:4:mu=52|rans";
+const std::string kSpecs = kPlainSpecs + ";" + kNoise;
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -41,8 +45,8 @@ const std::string& profile_path() {
     const std::string file = (folder.path() / "machine.json").string();
     const Finished finished =
         test::run({kPlan, "profile", "--model", kModel, "--threads", "1", "--repetitions", "3",
-                   "--weight-bits", "8", "--kv-bits", "16", "--specs",
-                   "f16;split:4|rotate|int4|rans", "--pause-ms", "0", "--output", file});
+                   "--weight-bits", "8", "--kv-bits", "16", "--specs", kSpecs, "--pause-ms", "0",
+                   "--output", file});
     CAPTURE(finished.err);
     REQUIRE(finished.exit_code == 0);
     return file;
@@ -65,7 +69,7 @@ struct Fixture {
   Finished plan_over(const std::string& link_path, std::vector<std::string> flags) const {
     flags.insert(flags.begin(),
                  {kPlan, "--device", profile_path(), "--server-profile", profile_path(), "--link",
-                  link_path, "--prompt", "32", "--reply", "8"});
+                  link_path, "--prompt", "32", "--reply", "8", "--specs", kPlainSpecs});
     return test::run(flags);
   }
 
@@ -78,7 +82,9 @@ struct Fixture {
 TEST_CASE("a measured profile is complete and plausible", "[system][plan]") {
   const auto profile = value_of(planner::parse_machine(read(profile_path()), "machine.json"));
   CHECK(profile.model.layer_count == 30);
-  CHECK(profile.codecs.size() == 2);
+  CHECK(profile.codecs.size() == 3);
+  CHECK(profile.find_codec(kNoise)->up_only);
+  CHECK_FALSE(profile.find_codec("f16")->up_only);
   const planner::WeightCost& weights = profile.weights.front();
   CHECK(weights.time.at(30, 1) > weights.time.at(2, 1));
   CHECK(weights.time.at(30, 128) > weights.time.at(30, 8));
@@ -207,6 +213,7 @@ TEST_CASE("what cannot be planned ends in one line and exit code 1", "[system][p
   CHECK(test::run({kPlan}).exit_code == 2);
   CHECK(fixture.plan({"--limit", "beauty=3"}).exit_code == 2);
   CHECK(fixture.plan({"--limit", "token=3 apples"}).exit_code == 2);
+  check_failure(fixture.plan({"--specs-down", kNoise}), "no mechanism");
 }
 
 }  // namespace

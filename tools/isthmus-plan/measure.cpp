@@ -337,7 +337,8 @@ class Measurement {
                                       .random = &random_}));
       trials.push_back({.codec = std::move(codec)});
       planner::CodecCost& cost = profile_.codecs.emplace_back();
-      cost.spec = text;
+      cost.spec = trials.back().codec.spec().to_string();  // as audits and evaluations name it
+      cost.up_only = spec.mechanism() != nullptr;
       if (artefact) cost.made_for_cut = artefact->origin().cut;
       ISTHMUS_ASSIGN(cost.sizes, message_sizes(trials.back().codec, cost));
     }

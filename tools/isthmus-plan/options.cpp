@@ -129,6 +129,15 @@ void declare_plan(CLI::App& app, PlanFlags& flags) {
   app.add_option("--html", flags.html, "write a report with charts to this file");
 }
 
+// Profiles and evidence name codecs by the text that a parsed spec has.
+Status canonicalise(std::vector<std::string>& specs) {
+  for (std::string& text : specs) {
+    ISTHMUS_ASSIGN(const codec::CodecSpec spec, codec::CodecSpec::parse(text));
+    text = spec.to_string();
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<planner::MachineProfile> read_machine(const std::filesystem::path& path) {
@@ -203,6 +212,8 @@ Result<planner::Problem> read_problem(const PlanFlags& flags) {
   }
   problem.workload = flags.workload;
   problem.choices = flags.choices;
+  ISTHMUS_TRY(canonicalise(problem.choices.codecs_up));
+  ISTHMUS_TRY(canonicalise(problem.choices.codecs_down));
   if (problem.choices.contexts.empty())
     problem.choices.contexts = {flags.workload.prompt_tokens + flags.workload.reply_tokens};
   ISTHMUS_ASSIGN(problem.objective, planner::parse_metric(flags.objective));

@@ -94,7 +94,8 @@ void declare(CLI::App& app, Flags& flags);
 /// \returns the errors of reading and of planner::parse_machine.
 [[nodiscard]] Result<planner::MachineProfile> read_machine(const std::filesystem::path& path);
 
-/// The question that the flags and the files they name put. \returns also the errors of reading.
+/// The question that the flags and the files they name put. \returns also the errors of reading and
+/// those of codec::CodecSpec::parse.
 [[nodiscard]] Result<planner::Problem> read_problem(const PlanFlags& flags);
 
 }  // namespace isthmus::tools

@@ -28,7 +28,7 @@ struct Workload {
 };
 
 /// What may be chosen. Lists are in order of preference: among equals the earlier wins. Empty lists
-/// of bits and codecs mean what both profiles know.
+/// of bits and codecs mean what both profiles know, and of codecs down what rows may come back by.
 struct Choices {
   bool local = true;                ///< the whole model on the device
   bool tails = true;                ///< head, and maybe last layers, on the device

@@ -73,7 +73,10 @@ struct CodecCost {
   std::vector<MessageSize> sizes;  ///< increasing cuts, at least one
   /// Of an artefact: rows cross at this cut alone, and only up.
   std::optional<int32_t> made_for_cut;
+  bool up_only = false;  ///< it has a mechanism, which is for what a device sends
 
+  /// Whether rows may come back by it.
+  [[nodiscard]] bool may_come_down() const { return !up_only && !made_for_cut; }
   /// Whether rows may cross at `cut` on their way up.
   [[nodiscard]] bool crosses_at(int32_t cut) const { return made_for_cut.value_or(cut) == cut; }
   [[nodiscard]] double bytes(int32_t cut, double rows) const;

@@ -63,6 +63,32 @@ TEST_CASE("a question that cannot be answered is an error", "[planner][problem]"
   refused([](Problem& p) { p.choices.contexts.assign(65, 1024); }, "choices");
 }
 
+TEST_CASE("a mechanism is for the way up alone", "[planner][problem]") {
+  const std::string spec = "clip:max=2|binomial:4:mu=52|rans";
+  Problem problem = plain();
+  for (MachineProfile* machine : {&problem.device, &problem.server}) {
+    machine->codecs.push_back(machine->codecs.front());
+    machine->codecs.back().spec = spec;
+  }
+  problem.device.codecs.back().up_only = true;
+  const Problem completed = value_of(problem.completed());
+  CHECK(completed.choices.codecs_up == std::vector<std::string>{"f16", spec});
+  CHECK(completed.choices.codecs_down == std::vector<std::string>{"f16"});
+  problem.choices.codecs_down = {spec};
+  const auto refused = problem.completed();
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find("no mechanism") != std::string::npos);
+  // Without a tail nothing has to come back by a codec.
+  problem.choices.codecs_down.clear();
+  problem.device.codecs.erase(problem.device.codecs.begin());
+  CHECK_FALSE(problem.completed());
+  problem.choices.tails = false;
+  problem.choices.local = false;
+  const Answer answer = value_of(solve(problem));
+  REQUIRE(answer.plan);
+  CHECK(answer.plan->codec_up == spec);
+}
+
 TEST_CASE("what was made for one cut crosses there and nowhere else", "[planner][problem]") {
   const std::string spec = "proj:8:0123456789abcdef|int4";
   Problem problem = plain();

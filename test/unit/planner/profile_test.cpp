@@ -29,6 +29,7 @@ TEST_CASE("profiles read back bit for bit", "[planner][profile]") {
     if (i % 2 == 0) machine.watts.reset();
     if (i % 5 > 0) machine.idle = {{0, 0.8}, {0.1 * i, 1.0 / 3}};
     if (i % 3 == 0) machine.codecs.front().made_for_cut = i % 4;
+    machine.codecs.front().up_only = i % 7 == 0;
     CHECK(value_of(parse_machine(to_json(machine), "m")) == machine);
     const LinkProfile link = random.link();
     CHECK(value_of(parse_link(to_json(link), "l")) == link);
@@ -128,6 +129,7 @@ TEST_CASE("numbers outside their ranges are refused by name", "[planner][profile
       "does not increase");
   refused([](json& d) { d["codecs"][0]["made_for_cut"] = -1; }, "made_for_cut");
   refused([](json& d) { d["codecs"][0]["made_for_cut"] = 99; }, "made_for_cut");
+  refused([](json& d) { d["codecs"][0]["up_only"] = 1; }, "up_only");
   refused([](json& d) { d["codecs"][0]["sizes"][1]["cut"] = 0; }, "cut");
   refused([](json& d) { d["codecs"][0]["spec"] = std::string(2000, 'x'); }, "spec");
   refused([](json& d) { d["free_bytes"] = 0; }, "free_bytes");
