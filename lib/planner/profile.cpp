@@ -178,6 +178,11 @@ Status MachineProfile::validate() const {
       kv, [](const KvCost& k) { return k.bits; }, "kv"));
   ISTHMUS_TRY(check_distinct(
       codecs, [](const CodecCost& c) { return c.spec; }, "codecs"));
+  if (weight_count) {
+    ISTHMUS_TRY(
+        check("weight_count.layers", static_cast<double>(weight_count->layers), 1, kMostBytes));
+    ISTHMUS_TRY(check("weight_count.head", static_cast<double>(weight_count->head), 1, kMostBytes));
+  }
   ISTHMUS_TRY(check("base_bytes", base_bytes, 0, kMostBytes));
   ISTHMUS_TRY(check("free_bytes", free_bytes, 1, kMostBytes));
   ISTHMUS_TRY(check("read_bytes_per_second", read_bytes_per_second, 0, kMostBytes));
@@ -223,21 +228,27 @@ Result<MachineProfile> derive_profile(const MachineProfile& measured,
   profile.spread = 0;
   profile.watts.reset();
   profile.idle.clear();
-  const auto roofline = [&](double bytes, double bits, double tokens) {
-    const double weights = 8 * bytes / bits;
+  const auto roofline = [&](double bytes, double weights, double tokens) {
     return std::max(bytes / description.read_bytes_per_second,
                     2 * weights * tokens / description.operations_per_second);
   };
   for (WeightCost& cost : profile.weights) {
     const auto all = static_cast<double>(
         std::accumulate(cost.layer_bytes.begin(), cost.layer_bytes.end(), uint64_t{0}));
-    cost.head_seconds = roofline(static_cast<double>(cost.head_bytes), cost.bits, 1);
+    const auto head = static_cast<double>(cost.head_bytes);
+    double layer_weights = 8 * all / cost.bits;
+    double head_weights = 8 * head / cost.bits;
+    if (measured.weight_count) {
+      layer_weights = static_cast<double>(measured.weight_count->layers);
+      head_weights = static_cast<double>(measured.weight_count->head);
+    }
+    cost.head_seconds = roofline(head, head_weights, 1);
     for (size_t i = 0; i < cost.time.seconds.size(); ++i) {
       const double share =
           cost.time.layers[i / cost.time.tokens.size()] / profile.model.layer_count;
       const double tokens = cost.time.tokens[i % cost.time.tokens.size()];
       cost.time.seconds[i] =
-          description.call_seconds + (share > 0 ? roofline(share * all, cost.bits, tokens) : 0);
+          description.call_seconds + roofline(share * all, share * layer_weights, tokens);
     }
   }
   for (KvCost& cost : profile.kv) {

@@ -168,6 +168,10 @@ json to_node(const MachineProfile& profile) {
                {"spread", profile.spread}};
   for (const IdleEffect& effect : profile.idle)
     node["idle"].push_back({{"seconds", effect.seconds}, {"factor", effect.factor}});
+  if (profile.weight_count) {
+    node["weight_count"] = {{"layers", profile.weight_count->layers},
+                            {"head", profile.weight_count->head}};
+  }
   if (profile.watts) {
     node["watts"] = {{"computing", profile.watts->computing}, {"waiting", profile.watts->waiting}};
   }
@@ -199,6 +203,13 @@ Result<MachineProfile> read_machine(const JsonView& view) {
   ISTHMUS_ASSIGN(profile.read_bytes_per_second, view.number("read_bytes_per_second", 0, kLargest));
   ISTHMUS_ASSIGN(profile.spread, view.number("spread", 0, kLargest));
   if (view.has("idle")) ISTHMUS_TRY(read_list(view, "idle", read_idle, profile.idle));
+  if (view.has("weight_count")) {
+    ISTHMUS_ASSIGN(const JsonView count, view.object("weight_count"));
+    ISTHMUS_ASSIGN(const double layers, count.number("layers", 1, kLargest));
+    ISTHMUS_ASSIGN(const double head, count.number("head", 1, kLargest));
+    profile.weight_count =
+        WeightCount{.layers = static_cast<uint64_t>(layers), .head = static_cast<uint64_t>(head)};
+  }
   if (view.has("watts")) {
     ISTHMUS_ASSIGN(const JsonView watts, view.object("watts"));
     ISTHMUS_ASSIGN(const double computing, watts.number("computing", 0, kLargest));

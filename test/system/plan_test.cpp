@@ -85,6 +85,9 @@ TEST_CASE("a measured profile is complete and plausible", "[system][plan]") {
   CHECK(profile.codecs.size() == 3);
   CHECK(profile.find_codec(kNoise)->up_only);
   CHECK_FALSE(profile.find_codec("f16")->up_only);
+  REQUIRE(profile.weight_count);
+  CHECK(profile.weight_count->layers == 106'168'320);
+  CHECK(profile.weight_count->head == 28'311'552);  // 49,152 x 576
   const planner::WeightCost& weights = profile.weights.front();
   CHECK(weights.time.at(30, 1) > weights.time.at(2, 1));
   CHECK(weights.time.at(30, 128) > weights.time.at(30, 8));

@@ -78,6 +78,7 @@ class Measurement {
     ISTHMUS_ASSIGN(const uint64_t free_bytes, available_bytes());
     profile_.free_bytes = static_cast<double>(free_bytes);
     ISTHMUS_TRY(read_tokens());
+    count_weights();
     ISTHMUS_TRY(measure_program());
     sweep_.emplace(kSweepBytes);
     profile_.read_bytes_per_second = read_bandwidth(pool_);
@@ -158,6 +159,18 @@ class Measurement {
 
   Result<std::unique_ptr<Engine>> load_whole(int32_t bits, int32_t kv_bits) {
     return load({.layers = {{0, layers_}}, .embedding = true, .head = true}, bits, kv_bits);
+  }
+
+  // Matrices only: nearly all arithmetic is theirs.
+  void count_weights() {
+    const std::string head = file_->config().tied_head ? "token_embd.weight" : "output.weight";
+    planner::WeightCount& count = profile_.weight_count.emplace();
+    for (const model::Tensor& tensor : file_->tensors()) {
+      if (tensor.shape.size() < 2) continue;
+      const uint64_t numbers = tensor.rows() * tensor.cols();
+      if (tensor.name.starts_with("blk.")) count.layers += numbers;
+      if (tensor.name == head) count.head = numbers;
+    }
   }
 
   // Runs a front of one layer: what this process holds beside weights is the program's own.

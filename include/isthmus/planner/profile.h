@@ -42,6 +42,13 @@ struct WeightCost {
   friend bool operator==(const WeightCost&, const WeightCost&) = default;
 };
 
+/// How many numbers a model's matrices hold: each is multiplied once for every token.
+struct WeightCount {
+  uint64_t layers = 0;  ///< of all of them together
+  uint64_t head = 0;
+  friend bool operator==(const WeightCount&, const WeightCount&) = default;
+};
+
 /// What keys and values cost at one precision.
 struct KvCost {
   int32_t bits = 16;
@@ -106,6 +113,7 @@ struct MachineProfile {
   ModelShape model;
   std::vector<WeightCost> weights;  ///< one for each precision, at least one
   std::vector<KvCost> kv;           ///< likewise
+  std::optional<WeightCount> weight_count;
   std::vector<CodecCost> codecs;
   double base_bytes = 0;             ///< what the program takes beside weights and caches
   double free_bytes = 0;             ///< memory that is free for all of it
@@ -158,9 +166,10 @@ struct MachineDescription {
 };
 
 /// A profile by the roofline: a call takes the longer of reading its weights once and of computing
-/// with them (2 operations per weight and token). Sizes of weights, caches and messages are those
-/// of `measured`, a profile of the same model on any machine. \returns kInvalidArgument naming a
-/// figure that is not above 0.
+/// with them (2 operations per weight and token; where `measured` does not count its weights, as
+/// many as codes of the most bits fit into its bytes). Sizes of weights, caches and messages are
+/// those of `measured`, a profile of the same model on any machine. \returns kInvalidArgument
+/// naming a figure that is not above 0.
 [[nodiscard]] Result<MachineProfile> derive_profile(const MachineProfile& measured,
                                                     const MachineDescription& description);
 

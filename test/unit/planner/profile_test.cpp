@@ -30,6 +30,7 @@ TEST_CASE("profiles read back bit for bit", "[planner][profile]") {
     if (i % 5 > 0) machine.idle = {{0, 0.8}, {0.1 * i, 1.0 / 3}};
     if (i % 3 == 0) machine.codecs.front().made_for_cut = i % 4;
     machine.codecs.front().up_only = i % 7 == 0;
+    if (i % 4 > 0) machine.weight_count = {.layers = 106'168'320, .head = 1u + i};
     CHECK(value_of(parse_machine(to_json(machine), "m")) == machine);
     const LinkProfile link = random.link();
     CHECK(value_of(parse_link(to_json(link), "l")) == link);
@@ -130,6 +131,8 @@ TEST_CASE("numbers outside their ranges are refused by name", "[planner][profile
   refused([](json& d) { d["codecs"][0]["made_for_cut"] = -1; }, "made_for_cut");
   refused([](json& d) { d["codecs"][0]["made_for_cut"] = 99; }, "made_for_cut");
   refused([](json& d) { d["codecs"][0]["up_only"] = 1; }, "up_only");
+  refused([](json& d) { d["weight_count"] = {{"layers", 0}, {"head", 1}}; }, "layers");
+  refused([](json& d) { d["weight_count"] = {{"layers", 1}}; }, "head");
   refused([](json& d) { d["codecs"][0]["sizes"][1]["cut"] = 0; }, "cut");
   refused([](json& d) { d["codecs"][0]["spec"] = std::string(2000, 'x'); }, "spec");
   refused([](json& d) { d["free_bytes"] = 0; }, "free_bytes");
@@ -179,7 +182,7 @@ TEST_CASE("links out of range are refused by name", "[planner][profile]") {
 }
 
 TEST_CASE("a derived profile follows the roofline", "[planner][profile]") {
-  const MachineProfile measured = test::plain_machine(10, 0.001);
+  MachineProfile measured = test::plain_machine(10, 0.001);
   const MachineDescription description{.machine = "phone",
                                        .read_bytes_per_second = 1e6,
                                        .operations_per_second = 1e7,
@@ -194,6 +197,12 @@ TEST_CASE("a derived profile follows the roofline", "[planner][profile]") {
   CHECK(derived.weights[0].head_seconds == Approx(0.005));
   CHECK(derived.codecs[0].encode_seconds.at(2) == Approx(2 * 64 * 1e-8));
   CHECK(derived.weights[0].layer_bytes == measured.weights[0].layer_bytes);
+  // Codes of 5 bits are counted, not guessed from the 8 that they may have.
+  measured.weight_count = {.layers = 16'000, .head = 50'000};
+  const MachineProfile counted = value_of(derive_profile(measured, description));
+  CHECK(counted.weights[0].time.at(10, 1) == Approx(0.01 + 1e-4));
+  CHECK(counted.weights[0].time.at(10, 101) == Approx(0.3232 + 1e-4));
+  CHECK(counted.weights[0].head_seconds == Approx(0.01));
   MachineDescription bad = description;
   bad.operations_per_second = 0;
   const auto refused = derive_profile(measured, bad);
