@@ -48,20 +48,29 @@ double loss_at(const Problem& problem, int32_t cut, const std::string& spec) {
   return loss < 0 ? kUnmeasured : loss;
 }
 
+// What can be guessed without a message: the floor that attacks are compared with.
+bool reads_no_message(const AttackFinding& row) {
+  return row.attack == "unigram_prior" || row.attack == "language_prior";
+}
+
 // The worst of all that was audited at this cut and spec.
 void set_privacy(const Problem& problem, int32_t cut, const std::string& spec, CodecPart& part) {
   bool audited = false;
+  bool whole_prompt = false;
   part.epsilon_per_row = part.epsilon_per_prompt = 0;
   for (const AttackFinding& row : problem.evidence.attacks) {
-    if (row.cut != cut || row.spec != spec) continue;
+    if (row.cut != cut || row.spec != spec || reads_no_message(row)) continue;
     audited = true;
     part.attack = std::max(part.attack, row.top1_high);
     part.epsilon_per_row =
         std::max(part.epsilon_per_row, row.epsilon_per_row.value_or(kUnmeasured));
+    if (row.prompt_rows < problem.workload.prompt_tokens) continue;
+    whole_prompt = true;
     part.epsilon_per_prompt =
         std::max(part.epsilon_per_prompt, row.epsilon_per_prompt.value_or(kUnmeasured));
   }
-  if (!audited) part.attack = part.epsilon_per_row = part.epsilon_per_prompt = kUnmeasured;
+  if (!audited) part.attack = part.epsilon_per_row = kUnmeasured;
+  if (!whole_prompt) part.epsilon_per_prompt = kUnmeasured;
 }
 
 StepCost make_step(const Problem& problem, bool local, const BlockPart& block, const CodecPart& up,
@@ -148,17 +157,18 @@ SegmentPart tail_part(const Problem& problem, const Placement& placement, uint32
 
 double weight_loss(const Problem& problem, const Placement& placement, uint32_t front,
                    uint32_t back, uint32_t kv) {
-  if (problem.evidence.weights.empty()) return 0;
   const int32_t front_bits = problem.choices.front_bits[front];
   const int32_t back_bits = placement.is_local() ? front_bits : problem.choices.back_bits[back];
   // Where both sides have the same bits the cut does not matter. A tail and its head belong to the
   // front, which no evaluation of two ranges covers.
   const bool uniform = front_bits == back_bits;
+  const std::string& precision = problem.device.precision;
+  if (!placement.is_local() && problem.server.precision != precision) return kUnmeasured;
   double loss = -1;
   for (const WeightQuality& row : problem.evidence.weights) {
     const bool placed = uniform || (row.cut == placement.cut && !placement.has_tail());
     if (placed && row.front_bits == front_bits && row.back_bits == back_bits &&
-        row.kv_bits == problem.choices.kv_bits[kv] && row.precision == problem.device.precision)
+        row.kv_bits == problem.choices.kv_bits[kv] && row.precision == precision)
       loss = std::max({loss, row.change, 0.0});
   }
   return loss < 0 ? kUnmeasured : loss;

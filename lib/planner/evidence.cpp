@@ -9,6 +9,7 @@ namespace {
 constexpr int32_t kMostLayers = 4096;
 constexpr double kMostLoss = 1e12;
 constexpr double kMostEpsilon = 1e12;
+constexpr int32_t kMostRows = 1 << 30;
 
 Result<CodecQuality> read_codec(const JsonView& row) {
   CodecQuality quality;
@@ -46,6 +47,9 @@ Result<AttackFinding> read_attack(const JsonView& row) {
   finding.top1_high = interval[1];
   ISTHMUS_ASSIGN(finding.epsilon_per_row, read_epsilon(row, "epsilon_per_row"));
   ISTHMUS_ASSIGN(finding.epsilon_per_prompt, read_epsilon(row, "epsilon_per_prompt"));
+  if (row.has("prompt_rows")) {
+    ISTHMUS_ASSIGN(finding.prompt_rows, row.integer("prompt_rows", 0, kMostRows));
+  }
   return finding;
 }
 
@@ -73,7 +77,8 @@ nlohmann::json to_node(const Evidence& evidence) {
                     {"attack", row.attack},
                     {"top1_interval", {0, row.top1_high}},
                     {"epsilon_per_row", epsilon(row.epsilon_per_row)},
-                    {"epsilon_per_prompt", epsilon(row.epsilon_per_prompt)}});
+                    {"epsilon_per_prompt", epsilon(row.epsilon_per_prompt)},
+                    {"prompt_rows", row.prompt_rows}});
   }
   return rows;
 }

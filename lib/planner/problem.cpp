@@ -197,16 +197,12 @@ Status check_data(const Problem& problem, Metric metric) {
       if (!problem.device.watts)
         return invalid(name + " is asked for, but the device's profile has no watts");
       break;
-    case Metric::kQuality: {
+    case Metric::kQuality:
       if (problem.evidence.codecs.empty())
         return invalid(name + " is asked for, but no evaluation was given");
-      const Choices& choices = problem.choices;
-      const bool one_setting = choices.front_bits.size() == 1 && choices.back_bits.size() == 1 &&
-                               choices.kv_bits.size() == 1;
-      if (problem.evidence.weights.empty() && !one_setting)
+      if (problem.evidence.weights.empty())
         return invalid(name + " is asked for, but no evaluation of weights was given");
       break;
-    }
     case Metric::kAttack:
     case Metric::kEpsilonPerRow:
     case Metric::kEpsilonPerPrompt:

@@ -45,10 +45,16 @@
 // Traffic = bytes per decoded token, both ways, as they cross TCP.
 // Energy = computing watts * device time + waiting watts * the rest of the time per token.
 // Quality = loss of weights and caches + loss of the up codec at k + of the down codec at m, each
-// not below 0; first order in small losses. Only what was evaluated counts; else it is infinite.
-// Attack = the most that any audited attack reads at (k, up codec), upper end of its 95 % interval;
-// epsilons are those of the same audit rows; infinite where there are none or none was promised. On
-// the device alone nothing is sent: 0.
+// not below 0; first order in small losses. Only what was evaluated counts, weights and caches at
+// the engine precision of both machines; else it is infinite.
+// Attack = the most that any audited attack reads at (k, up codec), upper end of its 95 % interval,
+// without unigram_prior and language_prior, which read no message. Of an attack on few tokens
+// (causal_matching) that end says how little was tested, not how much was read.
+// Epsilons = those of the same audit rows; per prompt only of audits whose prompts have P rows or
+// more. That is of the prompt alone: at cuts from 1 on, rows of the reply and of later turns are
+// releases too and come on top.
+// Attack and epsilons are infinite where nothing was audited or promised, and 0 on the device
+// alone, where nothing is sent.
 #pragma once
 
 #include <isthmus/core/error.h>

@@ -36,7 +36,8 @@ struct AttackFinding {
   std::string attack;
   double top1_high = 0;  ///< upper end of the 95 % interval of the share of tokens read
   std::optional<double> epsilon_per_row;     ///< none: nothing finite is promised
-  std::optional<double> epsilon_per_prompt;  ///< of as many rows as the audit's windows have
+  std::optional<double> epsilon_per_prompt;  ///< of a prompt of `prompt_rows`
+  int32_t prompt_rows = 0;                   ///< 0: not said
   friend bool operator==(const AttackFinding&, const AttackFinding&) = default;
 };
 

@@ -11,7 +11,8 @@
 
 namespace isthmus::planner {
 
-/// Which model was measured. Profiles, evidence and plans are only used together when they agree.
+/// Which model was measured. Profiles and plans are only used together when they agree; evidence
+/// does not name its model: who gives it answers for that.
 struct ModelShape {
   std::string architecture;
   int32_t layer_count = 0;  ///< L

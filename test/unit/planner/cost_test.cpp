@@ -187,18 +187,54 @@ TEST_CASE("quality adds up what was evaluated, and nothing else", "[planner][cos
   CHECK(predict_at(problem, {.cut = 3}).metrics[Metric::kQuality] == Approx(0.001));
   problem.evidence.weights[0].precision = "fast";
   CHECK(std::isinf(predict_at(problem, {.cut = 3}).metrics[Metric::kQuality]));
+  // The evaluation ran all layers at one precision.
+  problem.device.precision = "fast";
+  CHECK(std::isinf(predict_at(problem, {.cut = 3}).metrics[Metric::kQuality]));
+  CHECK(predict_at(problem, {.cut = Placement::kLocal}).metrics[Metric::kQuality] == Approx(0.001));
+  problem.server.precision = "fast";
+  CHECK(predict_at(problem, {.cut = 3}).metrics[Metric::kQuality] == Approx(0.001));
+  problem.evidence.weights.clear();
+  CHECK(std::isinf(predict_at(problem, {.cut = 3}).metrics[Metric::kQuality]));
+  CHECK(std::isinf(predict_at(problem, {.cut = Placement::kLocal}).metrics[Metric::kQuality]));
 }
 
 TEST_CASE("privacy is the worst that an audit of this cut and spec found", "[planner][cost]") {
   Problem problem = plain_problem();
-  problem.evidence.attacks = {{4, "f16", "prior", 0.1, 3.0, 40.0},
-                              {4, "f16", "ridge", 0.6, 3.0, std::nullopt},
-                              {5, "f16", "ridge", 0.5, 2.0, 30.0}};
+  problem.evidence.attacks = {{4, "f16", "ridge", 0.1, 3.0, 40.0, 25},
+                              {4, "f16", "ridge+prior", 0.6, 3.0, std::nullopt, 25},
+                              {5, "f16", "ridge", 0.5, 2.0, 30.0, 25}};
   Metrics m = predict_at(problem, {.cut = 4}).metrics;
   CHECK(m[Metric::kAttack] == 0.6);
   CHECK(m[Metric::kEpsilonPerRow] == 3.0);
   CHECK(std::isinf(m[Metric::kEpsilonPerPrompt]));
+  CHECK(predict_at(problem, {.cut = 5}).metrics[Metric::kEpsilonPerPrompt] == 30.0);
   CHECK(std::isinf(predict_at(problem, {.cut = 6}).metrics[Metric::kAttack]));
+}
+
+TEST_CASE("what is guessed without a message is no attack", "[planner][cost]") {
+  Problem problem = plain_problem();
+  for (const char* prior : {"unigram_prior", "language_prior"}) {
+    problem.evidence.attacks = {{4, "f16", prior, 0.4, 3.0, 40.0, 25}};
+    CHECK(std::isinf(predict_at(problem, {.cut = 4}).metrics[Metric::kAttack]));
+    problem.evidence.attacks.push_back({4, "f16", "ridge", 0.1, 3.0, 40.0, 25});
+    CHECK(predict_at(problem, {.cut = 4}).metrics[Metric::kAttack] == 0.1);
+  }
+}
+
+TEST_CASE("an epsilon of shorter prompts says nothing about longer ones", "[planner][cost]") {
+  Problem problem = plain_problem();
+  const auto epsilon = [&] {
+    return predict_at(problem, {.cut = 4}).metrics[Metric::kEpsilonPerPrompt];
+  };
+  problem.evidence.attacks = {{4, "f16", "ridge", 0.1, 3.0, 40.0}};
+  CHECK(std::isinf(epsilon()));  // it does not say of how many rows
+  problem.evidence.attacks[0].prompt_rows = 24;
+  CHECK(std::isinf(epsilon()));
+  problem.evidence.attacks.push_back({4, "f16", "ridge", 0.1, 3.0, 60.0, 512});
+  CHECK(epsilon() == 60.0);
+  problem.workload.prompt_tokens = 24;
+  CHECK(epsilon() == 60.0);
+  CHECK(predict_at(problem, {.cut = 4}).metrics[Metric::kEpsilonPerRow] == 3.0);
 }
 
 TEST_CASE("layers of other sizes take their share of the time", "[planner][cost]") {

@@ -19,7 +19,8 @@ const json kAttackRow = {{"cut", 3},
                          {"attack", "ridge"},
                          {"top1_interval", {0.5, 0.6}},
                          {"epsilon_per_row", nullptr},
-                         {"epsilon_per_prompt", 12.5}};
+                         {"epsilon_per_prompt", 12.5},
+                         {"prompt_rows", 512}};
 
 TEST_CASE("rows of evaluations and audits are told apart", "[planner][evidence]") {
   Evidence evidence;
@@ -28,7 +29,11 @@ TEST_CASE("rows of evaluations and audits are told apart", "[planner][evidence]"
   CHECK(evidence.codecs == std::vector<CodecQuality>{{3, "f16", -0.001}});
   CHECK(evidence.weights == std::vector<WeightQuality>{{3, "fine", 8, 4, 16, 0.01}});
   CHECK(evidence.attacks ==
-        std::vector<AttackFinding>{{3, "f16", "ridge", 0.6, std::nullopt, 12.5}});
+        std::vector<AttackFinding>{{3, "f16", "ridge", 0.6, std::nullopt, 12.5, 512}});
+  json older = kAttackRow;
+  older.erase("prompt_rows");
+  REQUIRE(add_evidence(json{older}.dump(), "audit.json", evidence));
+  CHECK(evidence.attacks.back().prompt_rows == 0);
 }
 
 TEST_CASE("a broken row is named, and nothing of its file is kept", "[planner][evidence]") {
@@ -63,6 +68,9 @@ TEST_CASE("a broken row is named, and nothing of its file is kept", "[planner][e
   row = kAttackRow;
   row["epsilon_per_row"] = -1;
   refused(row, "epsilon_per_row");
+  row = kAttackRow;
+  row["prompt_rows"] = -1;
+  refused(row, "prompt_rows");
   row = kCodecRow;
   row["cut"] = -1;
   refused(row, "cut");

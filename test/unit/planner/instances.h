@@ -144,6 +144,7 @@ class Instances {
         found.attacks.push_back({cut, spec, "ridge", step(0.25, 4), std::nullopt, std::nullopt});
         if (coin()) found.attacks.back().epsilon_per_row = step(1, 5);
         if (coin()) found.attacks.back().epsilon_per_prompt = step(10, 5);
+        found.attacks.back().prompt_rows = 30;  // fewer than some prompts
       }
       for (const int32_t front : {8, 4})
         for (const int32_t back : {8, 4})

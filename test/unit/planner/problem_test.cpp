@@ -149,9 +149,6 @@ TEST_CASE("what was never measured cannot be asked for", "[planner][problem]") {
   refused([](Problem& p) { p.axes = {Metric::kEpsilonPerPrompt}; }, "no audit");
   refused(
       [](Problem& p) {
-        p.device.kv.push_back(p.device.kv[0]);
-        p.device.kv[1].bits = 8;
-        p.server.kv = p.device.kv;
         p.evidence.codecs = {{0, "f16", 0.1}};
         p.objective = Metric::kQuality;
       },
