@@ -259,8 +259,7 @@ Metrics timed_metrics(const Problem& problem, bool local, const BlockPart& block
                        make_step(problem, local, block, up, down, &PerStep::last),
                        problem.workload.chunks_in_flight);
   }
-  metrics[Metric::kThroughput] = std::max(
-      {total / problem.workload.sessions, device, token.up, token.on_server(), token.down});
+  metrics[Metric::kThroughput] = std::max(total / problem.workload.sessions, token.on_server());
   metrics[Metric::kTraffic] = up.token_bytes + down.token_bytes;
   if (problem.device.watts) {
     const double waiting = token.up + token.on_server() + token.down + token.round_trip;

@@ -102,7 +102,8 @@ void declare_plan(CLI::App& app, PlanFlags& flags) {
       ->capture_default_str();
   app.add_option("--reply", flags.workload.reply_tokens, "tokens of a reply")
       ->capture_default_str();
-  app.add_option("--sessions", flags.workload.sessions, "conversations at a time")
+  app.add_option("--sessions", flags.workload.sessions,
+                 "devices that share the server at a time, a conversation each")
       ->capture_default_str();
   app.add_option("--chunk", flags.workload.chunk_tokens, "tokens of a prompt in one message")
       ->capture_default_str();

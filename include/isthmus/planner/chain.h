@@ -22,7 +22,7 @@ struct ChainStage {
 enum class ChainObjective : uint8_t {
   kToken,       ///< seconds between two tokens: the sum over machines and links
   kThroughput,  ///< seconds of the busiest machine or direction of a link: tokens per second of
-                ///< many sessions, inverted
+                ///< many sessions that share all of them, inverted
 };
 
 struct ChainProblem {

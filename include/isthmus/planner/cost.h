@@ -2,7 +2,7 @@
 //
 // Names. L layers; cut k; tail m (L without one); front [0, k), back [k, m), tail [m, L). A step is
 // one message: a chunk of the prompt, or one decoded token. P, R tokens of prompt and reply;
-// C context; N sessions.
+// C context; N sessions: as many devices, each with a link of its own, that share one server.
 //
 // Time of a segment [a, b) for t tokens behind s others, on one machine at one weight and KV
 // precision:
@@ -34,7 +34,9 @@
 // link up, server and link down handles one step at a time and in order, at most `chunks_in_flight`
 // are between leaving the device and being answered, and a device that waits for an answer first
 // takes its tail (`prompt_seconds`). With one in flight that is the sum over all steps.
-// Throughput, as seconds per token = max(time per token / N, busiest of device, up, server, down).
+// Throughput, as seconds per token of all sessions together = max(time per token / N, time on the
+// server), as if a server computed one token at a time: one that joins steps of several sessions
+// does better.
 //
 // Memory (one-point split compression, M(l, Q) = sum over i <= l of B(i; Q1) + sum over j > l of
 // B(j; Q2)):

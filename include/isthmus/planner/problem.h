@@ -20,7 +20,7 @@ namespace isthmus::planner {
 struct Workload {
   int32_t prompt_tokens = 512;
   int32_t reply_tokens = 128;
-  int32_t sessions = 1;        ///< held at the same time, for throughput and the server's caches
+  int32_t sessions = 1;        ///< devices that share the server at a time, a conversation each
   int32_t chunk_tokens = 128;  ///< most tokens of a prompt in one message
   int32_t chunks_in_flight =
       8;  ///< messages of a prompt under way at a time; a server says how many
