@@ -57,6 +57,10 @@
 // releases too and come on top.
 // Attack and epsilons are infinite where nothing was audited or promised, and 0 on the device
 // alone, where nothing is sent.
+//
+// Not in the model: at cut 0 behind a mechanism, tokens of the reply cross by the device's
+// `codec_clean`, without noise. Here they cross by the up codec like the prompt, so their time,
+// traffic and energy are those of the mechanism, and its loss counts for them too.
 #pragma once
 
 #include <isthmus/core/error.h>
