@@ -172,6 +172,26 @@ TEST_CASE("a chat follows its plan", "[system][plan]") {
   CHECK(a.at("weight_mb") == b.at("weight_mb"));
 }
 
+TEST_CASE("a server that a plan leaves the head alone holds nothing else", "[system][plan]") {
+  const Fixture fixture;
+  const Finished planned =
+      fixture.plan({"--no-local", "--no-tail", "--min-cut", "30", "--output", fixture.output});
+  REQUIRE(planned.exit_code == 0);
+  const test::ServerProcess server({"--allow-any-client", "--plan", fixture.output});
+  const auto chat = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> words = {
+        kBin + "/isthmus-chat", "--model",      kModel, "--server", server.address(), "--prompt",
+        "Name a fruit.",        "--max-tokens", "4"};
+    words.insert(words.end(), flags.begin(), flags.end());
+    return test::run(words, {{"ISTHMUS_HOME", server.home()}});
+  };
+  const Finished said = chat({"--plan", fixture.output});
+  CAPTURE(said.err);
+  CHECK(said.exit_code == 0);
+  CHECK_FALSE(said.out.empty());
+  CHECK(chat({"--cut", "29"}).exit_code == 1);
+}
+
 TEST_CASE("a chat whose plan no longer holds makes the next one", "[system][plan]") {
   const Fixture fixture;
   // A link that is said to take a second, which it does not.

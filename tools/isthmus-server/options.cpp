@@ -99,9 +99,7 @@ Status follow_plan(ServerFlags& flags) {
   if (plan.placement.is_local())
     return fail(ErrorCode::kInvalidArgument, "server: " + name + " needs no server");
   const int32_t end = plan.placement.has_tail() ? plan.placement.tail : config.layer_count;
-  // A server of the head alone has no layers to name.
-  if (plan.placement.cut < end)
-    flags.layers = std::to_string(plan.placement.cut) + ":" + std::to_string(end);
+  flags.layers = std::to_string(plan.placement.cut) + ":" + std::to_string(end);
   flags.engine.weight_bits = plan.back_bits;
   flags.engine.kv_bits = plan.kv_bits;
   flags.limits.max_tokens = plan.context;
