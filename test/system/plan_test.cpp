@@ -236,6 +236,10 @@ TEST_CASE("what cannot be planned ends in one line and exit code 1", "[system][p
   CHECK(test::run({kPlan}).exit_code == 2);
   CHECK(fixture.plan({"--limit", "beauty=3"}).exit_code == 2);
   CHECK(fixture.plan({"--limit", "token=3 apples"}).exit_code == 2);
+  const Finished megabytes = fixture.plan({"--limit", "token=100MB"});
+  CHECK(megabytes.exit_code == 2);
+  CHECK(megabytes.err.find("out of: s, ms, none") != std::string::npos);
+  CHECK(fixture.plan({"--limit", "context=5%"}).exit_code == 2);
   check_failure(fixture.plan({"--specs-down", kNoise}), "no mechanism");
 }
 

@@ -3,7 +3,7 @@
 #include <isthmus/codec/spec.h>
 
 #include <charconv>
-#include <utility>
+#include <string_view>
 
 #include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
@@ -130,6 +130,34 @@ void declare_plan(CLI::App& app, PlanFlags& flags) {
   app.add_option("--html", flags.html, "write a report with charts to this file");
 }
 
+struct Unit {
+  std::string_view name;
+  double size;
+};
+
+std::vector<Unit> units_of(planner::Metric metric) {
+  using planner::Metric;
+  switch (metric) {
+    case Metric::kToken:
+    case Metric::kFirstToken:
+    case Metric::kThroughput:
+      return {{"s", 1}, {"ms", 1e-3}};
+    case Metric::kDeviceMemory:
+    case Metric::kServerMemory:
+    case Metric::kTraffic:
+      return {{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
+    case Metric::kQuality:
+    case Metric::kAttack:
+      return {{"%", 1e-2}};
+    case Metric::kEnergy:
+    case Metric::kEpsilonPerRow:
+    case Metric::kEpsilonPerPrompt:
+    case Metric::kContext:
+      return {};
+  }
+  return {};
+}
+
 // Profiles and evidence name codecs by the text that a parsed spec has.
 Status canonicalise(std::vector<std::string>& specs) {
   for (std::string& text : specs) {
@@ -183,22 +211,19 @@ Result<planner::Constraint> parse_limit(const std::string& text) {
   const char* const end = text.data() + text.size();
   double value = 0;
   const auto [rest, error] = std::from_chars(text.data() + equals + 1, end, value);
-  double unit = 0;
-  for (const auto& [name, size] : {std::pair<std::string_view, double>{"", 1},
-                                   {"kB", 1e3},
-                                   {"MB", 1e6},
-                                   {"GB", 1e9},
-                                   {"ms", 1e-3},
-                                   {"s", 1},
-                                   {"%", 1e-2}}) {
-    if (name == std::string_view(rest, end)) unit = size;
+  const std::string_view unit(rest, end);
+  std::string names;
+  double size = unit.empty() ? 1 : 0;
+  for (const Unit& known : units_of(metric)) {
+    if (known.name == unit) size = known.size;
+    names.append(known.name).append(", ");
   }
-  if (error != std::errc() || unit == 0) {
+  if (error != std::errc() || size == 0) {
     return fail(ErrorCode::kInvalidArgument,
-                "limit '" + text + "' has no number with a unit of kB, MB, GB, ms, s, % or none");
+                "limit '" + text + "' is no number with a unit out of: " + names + "none");
   }
   const double sign = metric == planner::Metric::kContext ? -1 : 1;
-  return planner::Constraint{.metric = metric, .limit = sign * value * unit};
+  return planner::Constraint{.metric = metric, .limit = sign * value * size};
 }
 
 Result<planner::Problem> read_problem(const PlanFlags& flags) {

@@ -88,7 +88,7 @@ struct Flags {
 void declare(CLI::App& app, Flags& flags);
 
 /// "device_memory=40MB", "token=80ms", "context=2048": a limit in the metric's own unit, or in one
-/// that is named (kB, MB, GB, ms, s, %). \returns kInvalidArgument
+/// of the same kind that is named (kB, MB, GB; ms, s; %). \returns kInvalidArgument
 [[nodiscard]] Result<planner::Constraint> parse_limit(const std::string& text);
 
 /// \returns the errors of reading and of planner::parse_machine.
