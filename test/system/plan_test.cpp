@@ -240,6 +240,12 @@ TEST_CASE("what cannot be planned ends in one line and exit code 1", "[system][p
   CHECK(megabytes.exit_code == 2);
   CHECK(megabytes.err.find("out of: s, ms, none") != std::string::npos);
   CHECK(fixture.plan({"--limit", "context=5%"}).exit_code == 2);
+  for (const char* known : {"--watts-computing", "--watts-waiting"}) {
+    const Finished half =
+        test::run({kPlan, "profile", "--model", kModel, "--output", fixture.output, known, "3"});
+    CHECK(half.exit_code == 2);
+    CHECK(half.err.find("--watts-") != std::string::npos);
+  }
   check_failure(fixture.plan({"--specs-down", kNoise}), "no mechanism");
 }
 

@@ -39,10 +39,14 @@ void declare_profile(CLI::App& app, ProfileFlags& flags) {
   app.add_option("--pause-ms", flags.pause_ms, "wait before each, as between steps of a session")
       ->check(CLI::Range(0.0, 1000.0))
       ->capture_default_str();
-  app.add_option("--watts-computing", flags.watts_computing, "drawn while computing, for energy")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--watts-waiting", flags.watts_waiting, "drawn while waiting")
-      ->check(CLI::NonNegativeNumber);
+  CLI::Option* const computing = app.add_option("--watts-computing", flags.watts_computing,
+                                                "drawn while computing, for energy")
+                                     ->check(CLI::PositiveNumber);
+  CLI::Option* const waiting =
+      app.add_option("--watts-waiting", flags.watts_waiting, "drawn while waiting")
+          ->check(CLI::NonNegativeNumber);
+  computing->needs(waiting);
+  waiting->needs(computing);
   declare_precision(app, flags.engine);
   declare_threads(app, flags.threads);
 }
