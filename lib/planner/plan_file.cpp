@@ -156,6 +156,16 @@ Result<std::string> optional_text(const JsonView& view, const char* key) {
   return view.has(key) ? view.text(key) : Result<std::string>(std::string());
 }
 
+Result<ModelShape> read_model(const JsonView& file) {
+  ISTHMUS_ASSIGN(const JsonView view, file.object("model"));
+  ModelShape model;
+  ISTHMUS_ASSIGN(model.architecture, view.text("architecture"));
+  ISTHMUS_ASSIGN(model.layer_count, view.integer("layer_count", 1, 4096));
+  ISTHMUS_ASSIGN(model.hidden_size, view.integer("hidden_size", 1, 1 << 24));
+  ISTHMUS_ASSIGN(model.vocab_size, view.integer("vocab_size", 1, 1 << 30));
+  return model;
+}
+
 Status read_placement(const JsonView& plan, int32_t layers, Placement& placement) {
   ISTHMUS_ASSIGN(const bool local, plan.boolean("local"));
   placement.cut = Placement::kLocal;
@@ -263,11 +273,7 @@ Result<PlanFile> parse_plan(std::string_view text, std::string_view name) {
                 "planner: " + std::string(name) + " holds no plan: no candidate was feasible");
   }
   PlanFile file;
-  ISTHMUS_ASSIGN(const JsonView model, view.object("model"));
-  ISTHMUS_ASSIGN(file.model.architecture, model.text("architecture"));
-  ISTHMUS_ASSIGN(file.model.layer_count, model.integer("layer_count", 1, 4096));
-  ISTHMUS_ASSIGN(file.model.hidden_size, model.integer("hidden_size", 1, 1 << 24));
-  ISTHMUS_ASSIGN(file.model.vocab_size, model.integer("vocab_size", 1, 1 << 30));
+  ISTHMUS_ASSIGN(file.model, read_model(view));
   ISTHMUS_ASSIGN(file.precision, view.text("precision"));
   ISTHMUS_ASSIGN(file.threads, view.integer("threads", 1, 4096));
   ISTHMUS_ASSIGN(const JsonView plan, view.object("plan"));
@@ -297,6 +303,11 @@ Result<Problem> parse_problem(std::string_view text, std::string_view name) {
   ISTHMUS_TRY(view.integer("isthmus_plan", kVersion, kVersion));
   ISTHMUS_ASSIGN(const JsonView problem, view.object("problem"));
   ISTHMUS_ASSIGN(const Problem asked, read_problem(problem));
+  ISTHMUS_ASSIGN(const ModelShape model, read_model(view));
+  if (asked.device.model != model) {
+    return fail(ErrorCode::kModelMismatch, "planner: " + std::string(name) +
+                                               " has a plan for one model, a problem of another");
+  }
   return asked.completed();
 }
 

@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kMostChoices = 64;  // of one kind
 constexpr int32_t kMostTokens = 1 << 24;
 constexpr int32_t kMostInFlight = 64;
+constexpr uint64_t kMostSettings = uint64_t{1} << 18;  // of placement and bits: some 100 MB
 
 struct MetricName {
   Metric metric;
@@ -151,6 +152,19 @@ Status complete_choices(Problem& problem) {
   return {};
 }
 
+// What a search keeps in memory grows with these.
+Status check_size(const Problem& problem) {
+  const Choices& choices = problem.choices;
+  const auto cuts = static_cast<uint64_t>(problem.device.model.layer_count - choices.min_cut + 1);
+  const uint64_t places = 1 + cuts + (choices.tails ? cuts * (cuts - 1) / 2 : 0);
+  const uint64_t settings =
+      places * choices.front_bits.size() * choices.back_bits.size() * choices.kv_bits.size();
+  if (settings <= kMostSettings) return {};
+  return fail(ErrorCode::kTooLarge, "planner: the choices make " + std::to_string(settings) +
+                                        " settings of placement and bits, at most " +
+                                        std::to_string(kMostSettings));
+}
+
 Status check_constraint(const Constraint& constraint) {
   const std::string name(to_string(constraint.metric));
   const double limit = constraint.limit;
@@ -242,6 +256,7 @@ Result<Problem> Problem::completed() const {
   }
   ISTHMUS_TRY(check(workload));
   ISTHMUS_TRY(complete_choices(problem));
+  ISTHMUS_TRY(check_size(problem));
   ISTHMUS_TRY(complete_constraints(problem));
   ISTHMUS_TRY(check_data(problem, objective));
   for (const Constraint& constraint : constraints)

@@ -46,8 +46,8 @@ struct PlanFile {
 /// the field, kNotFound when the file holds no plan because nothing was feasible.
 [[nodiscard]] Result<PlanFile> parse_plan(std::string_view json, std::string_view name);
 
-/// Reads the problem of such a file, completed. \returns kTooLarge, kCorrupt naming the field, and
-/// the errors of Problem::completed.
+/// Reads the problem of such a file, completed. \returns kTooLarge, kCorrupt naming the field,
+/// kModelMismatch when it is not of the file's model, and the errors of Problem::completed.
 [[nodiscard]] Result<Problem> parse_problem(std::string_view json, std::string_view name);
 
 }  // namespace isthmus::planner

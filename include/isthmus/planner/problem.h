@@ -95,9 +95,10 @@ struct Problem {
 
   /// Fills empty choices; limits the memories to what is free unless there are other limits, and an
   /// objective that not everything was measured for to finite values; checks that the parts agree.
-  /// \returns kModelMismatch for profiles of two models; kInvalidArgument for numbers out of range,
-  /// choices that a profile does not know, a constraint given twice or out of the metric's range,
-  /// quality, privacy or energy asked for without the data.
+  /// \returns kModelMismatch for profiles of two models; kTooLarge for more than 2^18 settings of
+  /// placement and bits; kInvalidArgument for numbers out of range, choices that a profile does not
+  /// know, a constraint given twice or out of the metric's range, quality, privacy or energy asked
+  /// for without the data.
   [[nodiscard]] Result<Problem> completed() const;
 };
 

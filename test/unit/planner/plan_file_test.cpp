@@ -126,5 +126,14 @@ TEST_CASE("a broken problem is refused by the field's name", "[planner][plan_fil
   refused([](json& p) { p["server"]["model"]["layer_count"] = 5; }, "layer");
 }
 
+TEST_CASE("a problem of another model than its plan is refused", "[planner][plan_file]") {
+  json document = plan_document();
+  document["model"]["vocab_size"] = 7;
+  const auto problem = parse_problem(document.dump(), "plan.json");
+  REQUIRE_FALSE(problem);
+  CHECK(problem.error().code == ErrorCode::kModelMismatch);
+  CHECK(problem.error().message.find("plan.json") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace isthmus

@@ -61,6 +61,12 @@ TEST_CASE("a question that cannot be answered is an error", "[planner][problem]"
   refused([](Problem& p) { p.server.codecs[0].spec = "f32"; }, "codecs_up");
   refused([](Problem& p) { p.choices.min_cut = 7; }, "min_cut");
   refused([](Problem& p) { p.choices.contexts.assign(65, 1024); }, "choices");
+  refused(
+      [](Problem& p) {
+        p.device = test::plain_machine(4096, 0.001);
+        p.server = p.device;
+      },
+      "settings", ErrorCode::kTooLarge);
 }
 
 TEST_CASE("a mechanism is for the way up alone", "[planner][problem]") {
