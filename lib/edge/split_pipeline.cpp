@@ -305,7 +305,7 @@ Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs
     ISTHMUS_ASSIGN(witness, make_local_witness(*split.reference, codecs, granted));
   } else {
     ISTHMUS_ASSIGN(auto channels, channel_options({&options.verify.server, 1}, options));
-    ISTHMUS_ASSIGN(auto remote, Remote::open(std::move(channels), options, granted));
+    ISTHMUS_ASSIGN(auto remote, Remote::open(std::move(channels), options, witness_open(granted)));
     const wire::Opened& has = remote->opened();
     if (has.max_tokens < granted.max_tokens || has.max_step_tokens < most_rows) {
       return fail(ErrorCode::kServerFull,

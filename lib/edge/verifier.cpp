@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <span>
 
 namespace isthmus::edge {
 namespace {
@@ -22,19 +23,21 @@ double binomial_tail(uint64_t count, uint64_t trials, double p) {
   return 1 - below;
 }
 
-/// The largest distance of a row from the one it should be, relative to that one.
-double row_error(const Matrix& rows, const Matrix& expected) {
+double distance(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::pow(double{a[i]} - double{b[i]}, 2);
+  return std::sqrt(sum);
+}
+
+/// How much further than coding alone explains a row is from the one it should be, relative to that
+/// one; of all rows the largest. 0 for what is the same bit for bit.
+double row_error(const Matrix& rows, const Testimony& should) {
   double worst = 0;
-  for (size_t r = 0; r < expected.rows(); ++r) {
-    double difference = 0;
-    double size = 0;
-    for (size_t i = 0; i < expected.cols(); ++i) {
-      const double should = expected.row(r)[i];
-      difference += std::pow(rows.row(r)[i] - should, 2);
-      size += should * should;
-    }
-    if (difference == 0) continue;
-    const double error = std::sqrt(difference / size);
+  for (size_t r = 0; r < should.exact.rows(); ++r) {
+    const auto exact = should.exact.row(r);
+    const double excess = distance(rows.row(r), exact) - distance(should.answer.rows.row(r), exact);
+    if (excess <= 0) continue;
+    const double error = excess / distance(exact, std::vector<float>(exact.size()));
     if (!(error <= worst)) worst = error;
   }
   return worst;
@@ -74,7 +77,7 @@ void Verifier::sent(const wire::Step& step, const std::vector<std::byte>& payloa
   end_ += step.token_count;
 }
 
-void Verifier::answered(Testimony answer) {
+void Verifier::answered(Answer answer) {
   Witnessed step = std::move(sent_.front());
   sent_.pop_front();
   for (const auto& [position, id] : chosen_) {
@@ -104,7 +107,7 @@ void Verifier::check() {
 
 Status Verifier::repeat(size_t count) {
   std::vector<Witnessed> steps;
-  std::vector<Testimony> answers;
+  std::vector<Answer> answers;
   for (size_t i = 0; i < count; ++i) {
     steps.push_back(std::move(answered_.front().first));
     answers.push_back(std::move(answered_.front().second));
@@ -117,10 +120,10 @@ Status Verifier::repeat(size_t count) {
   return {};
 }
 
-void Verifier::compare(const Testimony& answer, const Testimony& testimony) {
+void Verifier::compare(const Answer& answer, const Testimony& testimony) {
   ++report_.compared;
-  if (answer.token != testimony.token) ++report_.other_tokens;
-  const double error = row_error(answer.rows, testimony.rows);
+  if (answer.token != testimony.answer.token) ++report_.other_tokens;
+  const double error = row_error(answer.rows, testimony);
   report_.worst_row_error = std::max(report_.worst_row_error, error);
   if (!(error <= options_.row_tolerance)) ++report_.wrong_rows;
 }

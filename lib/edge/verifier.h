@@ -24,7 +24,7 @@ class Verifier {
   /// A step was sent.
   void sent(const wire::Step& step, const std::vector<std::byte>& payload);
   /// The oldest of those that were sent was answered.
-  void answered(Testimony answer);
+  void answered(Answer answer);
   /// Forgets positions [length, ...), none of which was checked, and what was sent and not
   /// answered.
   void truncate(int32_t length);
@@ -35,7 +35,7 @@ class Verifier {
 
  private:
   Status repeat(size_t count);
-  void compare(const Testimony& answer, const Testimony& testimony);
+  void compare(const Answer& answer, const Testimony& testimony);
   [[nodiscard]] bool drawn();
 
   std::unique_ptr<Witness> witness_;
@@ -43,7 +43,7 @@ class Verifier {
   SystemRandom random_;
   std::deque<Witnessed> sent_;
   // Not repeated yet, with what the server said.
-  std::deque<std::pair<Witnessed, Testimony>> answered_;
+  std::deque<std::pair<Witnessed, Answer>> answered_;
   std::vector<std::pair<uint32_t, int32_t>> chosen_;  // position and id of tokens of this session
   uint32_t end_ = 0;                                  // of what was sent
   VerifyReport report_;

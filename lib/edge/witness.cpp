@@ -7,8 +7,19 @@
 namespace isthmus::edge {
 namespace {
 
+constexpr codec::Format kRaw = codec::Format::kF32;
+
 bool tail_has_layers(const wire::Open& open) {
   return open.reply_mode == wire::ReplyMode::kHidden && open.tail < open.model.layer_count;
+}
+
+/// Coded once more, as they would have come: so that a codec's own error is not the server's.
+Result<Testimony> testify(Matrix exact, const codec::BoundaryCodec& down) {
+  Testimony testimony{.answer = {.token = -1, .rows = Matrix(exact.rows(), exact.cols())},
+                      .exact = std::move(exact)};
+  ISTHMUS_ASSIGN(const auto coded, down.encode(testimony.exact.view()));
+  ISTHMUS_TRY(down.decode_into(coded, testimony.answer.rows.view()));
+  return testimony;
 }
 
 class LocalWitness final : public Witness {
@@ -39,24 +50,19 @@ class LocalWitness final : public Witness {
                  : tail_has_layers(open_) ? engine::Rows::kAll
                                           : engine::Rows::kLast;
     ISTHMUS_ASSIGN(std::vector<Matrix> outputs, engine_.forward({&slice, 1}));
-    Testimony testimony;
-    if (!witnessed.compared) return testimony;
-    if (!chooses) {
-      // As it would have come over the wire, so that only engines are compared.
-      testimony.rows = Matrix(outputs.front().rows(), outputs.front().cols());
-      ISTHMUS_ASSIGN(const auto sent, codecs_.down.encode(outputs.front().view()));
-      ISTHMUS_TRY(codecs_.down.decode_into(sent, testimony.rows.view()));
-      return testimony;
-    }
+    if (!witnessed.compared) return Testimony();
+    if (!chooses) return testify(std::move(outputs.front()), codecs_.down);
     const wire::Sampling& s = step.sampling;
-    ISTHMUS_ASSIGN(testimony.token, engine::sample(outputs.front().row(0),
-                                                   {.temperature = s.temperature,
-                                                    .top_k = s.top_k,
-                                                    .top_p = s.top_p,
-                                                    .min_p = s.min_p,
-                                                    .repetition_penalty = s.repetition_penalty,
-                                                    .seed = s.seed},
-                                                   witnessed.generated, cache_->length()));
+    Testimony testimony;
+    ISTHMUS_ASSIGN(testimony.answer.token,
+                   engine::sample(outputs.front().row(0),
+                                  {.temperature = s.temperature,
+                                   .top_k = s.top_k,
+                                   .top_p = s.top_p,
+                                   .min_p = s.min_p,
+                                   .repetition_penalty = s.repetition_penalty,
+                                   .seed = s.seed},
+                                  witnessed.generated, cache_->length()));
     return testimony;
   }
 
@@ -68,8 +74,9 @@ class LocalWitness final : public Witness {
 
 class RemoteWitness final : public Witness {
  public:
-  RemoteWitness(std::unique_ptr<Remote> remote, const Codecs& codecs, const wire::Open& open)
-      : remote_(std::move(remote)), codecs_(codecs), open_(open) {}
+  RemoteWitness(std::unique_ptr<Remote> remote, const Codecs& codecs, codec::BoundaryCodec raw,
+                const wire::Open& open)
+      : remote_(std::move(remote)), codecs_(codecs), raw_(std::move(raw)), open_(open) {}
 
   Result<std::vector<Testimony>> repeat(std::span<const Witnessed> steps) override {
     std::vector<Testimony> testimonies;
@@ -93,17 +100,19 @@ class RemoteWitness final : public Witness {
   }
 
   Result<Testimony> read(const Witnessed& witnessed, const StepAnswer& answer) const {
-    Testimony testimony{.token = answer.result.token, .rows = {}};
+    Testimony testimony;
+    testimony.answer.token = answer.result.token;
     if (!witnessed.compared || open_.reply_mode == wire::ReplyMode::kToken) return testimony;
     const wire::Step& step = witnessed.step;
-    testimony.rows = Matrix(answer_rows(step.token_count, step.wants_reply, tail_has_layers(open_)),
-                            codecs_.down.width());
-    ISTHMUS_TRY(codecs_.down.decode_into(answer.payload, testimony.rows.view()));
-    return testimony;
+    Matrix exact(answer_rows(step.token_count, step.wants_reply, tail_has_layers(open_)),
+                 raw_.width());
+    ISTHMUS_TRY(raw_.decode_into(answer.payload, exact.view()));
+    return testify(std::move(exact), codecs_.down);
   }
 
   std::unique_ptr<Remote> remote_;
   const Codecs& codecs_;
+  codec::BoundaryCodec raw_;
   wire::Open open_;
 };
 
@@ -123,7 +132,13 @@ Result<std::unique_ptr<Witness>> make_local_witness(engine::Engine& engine, cons
 
 Result<std::unique_ptr<Witness>> make_remote_witness(std::unique_ptr<Remote> remote,
                                                      const Codecs& codecs, const wire::Open& open) {
-  return std::make_unique<RemoteWitness>(std::move(remote), codecs, open);
+  ISTHMUS_ASSIGN(codec::BoundaryCodec raw, codec::BoundaryCodec::make({kRaw}, codecs.down.width()));
+  return std::make_unique<RemoteWitness>(std::move(remote), codecs, std::move(raw), open);
+}
+
+wire::Open witness_open(wire::Open open) {
+  open.codec_down = codec::CodecSpec{kRaw}.to_string();
+  return open;
 }
 
 }  // namespace isthmus::edge

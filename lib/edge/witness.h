@@ -25,9 +25,15 @@ struct Witnessed {
 };
 
 /// The answer to a step as the device gets to see it.
-struct Testimony {
+struct Answer {
   int32_t token = -1;
   Matrix rows;  ///< decoded
+};
+
+/// What the answer should have been.
+struct Testimony {
+  Answer answer;
+  Matrix exact;  ///< its rows before they were encoded
 };
 
 /// The caches of one conversation, somewhere else. Not thread-safe.
@@ -47,9 +53,12 @@ class Witness {
                                                                   const Codecs& codecs,
                                                                   const wire::Open& open);
 
-/// Another server. `codecs` is borrowed.
+/// Another server. `codecs` is borrowed. \param remote a session of `witness_open`
 [[nodiscard]] Result<std::unique_ptr<Witness>> make_remote_witness(std::unique_ptr<Remote> remote,
                                                                    const Codecs& codecs,
                                                                    const wire::Open& open);
+
+/// How a witness's session differs from the one that is checked: its rows come as they are.
+[[nodiscard]] wire::Open witness_open(wire::Open open);
 
 }  // namespace isthmus::edge

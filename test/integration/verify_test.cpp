@@ -70,6 +70,26 @@ TEST_CASE("a server that lies about its weights is found out", "[integration][ve
   CHECK((tail ? report.wrong_rows : report.other_tokens) > 3);
 }
 
+TEST_CASE("what a coarse codec does to rows is not held against an engine that rounds otherwise",
+          "[integration][verify]") {
+  const TinyFolder model;
+  const bool lies = GENERATE(false, true);
+  const bool here = GENERATE(true, false);
+  const std::string codec = GENERATE("f32", "int4", "int2", "sign", "split:8|trellis:0.5|rans");
+  CAPTURE(lies, here, codec);
+  const TinyFolder other;
+  other.scale("model.layers.2.mlp.down_proj.weight", lies ? -3.0F : 1.03F);  // or another rounding
+  const InProcessServer honest(model.path());
+  const InProcessServer server(other.path(), {}, /*encrypted=*/true, honest.fingerprint());
+  edge::Device device = load_device(model.path(), 1, 3);
+  edge::SessionOptions options =
+      checked(server.address(), here ? "" : honest.address().to_string());
+  options.codec_down = value_of(codec::CodecSpec::parse(codec));
+  const edge::VerifyReport report = converse_checked(device, options);
+  CHECK(report.problem.empty());
+  CHECK(report.is_suspicious() == lies);
+}
+
 TEST_CASE("a share of the answers is compared, whatever becomes of the turns",
           "[integration][verify]") {
   const TinyFolder model;

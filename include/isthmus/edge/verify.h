@@ -19,10 +19,9 @@ struct VerifyOptions {
   /// so one other token may bring more with it. Empty: this device, which must have the whole
   /// model.
   std::string server;
-  // What rounding may do. Against an engine at `fine`, SmolLM2 at `fast` is off by up to 0.14 and
-  // has 8 % other tokens, at `exact` 0.06 and none (lib/edge/README.md).
-  double row_tolerance =
-      0.2;  ///< of answers that are rows: how far one is off, relative to its size
+  // What rounding may do: lib/edge/README.md has what it does.
+  double row_tolerance = 0.2;  ///< of answers that are rows: how much further one is off than
+                               ///< coding it explains, relative to its size
   double token_tolerance =
       0.1;  ///< of answers that are tokens: the share that is another; in (0, 1)
 
