@@ -15,8 +15,9 @@ bool tail_has_layers(const wire::Open& open) {
 
 /// Coded once more, as they would have come: so that a codec's own error is not the server's.
 Result<Testimony> testify(Matrix exact, const codec::BoundaryCodec& down) {
-  Testimony testimony{.answer = {.token = -1, .rows = Matrix(exact.rows(), exact.cols())},
-                      .exact = std::move(exact)};
+  Testimony testimony;
+  testimony.answer.rows = Matrix(exact.rows(), exact.cols());
+  testimony.exact = std::move(exact);
   ISTHMUS_ASSIGN(const auto coded, down.encode(testimony.exact.view()));
   ISTHMUS_TRY(down.decode_into(coded, testimony.answer.rows.view()));
   return testimony;

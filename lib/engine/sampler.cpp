@@ -1,81 +1,104 @@
 #include <isthmus/core/random.h>
 #include <isthmus/engine/sampler.h>
+#include <isthmus/kernels/dispatch.h>
 #include <isthmus/kernels/portable_math.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <numbers>
+#include <ranges>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace isthmus::engine {
 namespace {
 
-struct Candidate {
-  int32_t id = 0;
-  double weight = 0;  ///< in proportion to the probability
+/// Draws a candidate with a probability in proportion to e^log_weight, as the one that comes first
+/// when each comes after an exponential time of that rate (the Gumbel-max trick). A candidate's
+/// luck hangs on its id alone, not on the others: so engines that round differently choose
+/// differently in at most 2 d / (1 + d) of cases, where d is the total variation distance of their
+/// distributions (Daliri, Musco and Suresh, arXiv 2408.07978).
+class Race {
+ public:
+  Race(uint64_t seed, int64_t position)
+      : random_(CounterRandom(seed).bits(static_cast<uint64_t>(position))) {}
+
+  void enter(int32_t id, double log_weight) {
+    // At rate 1 it comes at -ln(1 - v), which is no sooner than v: few are worth the logarithms.
+    const uint64_t bits = random_.bits(static_cast<uint64_t>(id));
+    const int least_exponent = std::min(std::countl_zero(bits), 52) + 1;  // v >= 2^-this
+    if (!(log_weight + std::numbers::ln2 * least_exponent > lead_)) return;
+    const double v = (static_cast<double>(bits >> 12U) + 0.5) * 0x1p-52;
+    const double lead = log_weight - kernels::portable_log(-kernels::portable_log(1 - v));
+    if (!(lead > lead_)) return;
+    lead_ = lead;
+    first_ = id;
+  }
+  [[nodiscard]] int32_t first() const { return first_; }
+
+ private:
+  CounterRandom random_;
+  double lead_ = -std::numeric_limits<double>::infinity();
+  int32_t first_ = 0;
 };
 
-bool likelier(const Candidate& a, const Candidate& b) {
-  return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+/// Scores of all ids, as they are weighed at a temperature.
+struct Weighed {
+  std::span<const float> scores;
+  float best;
+  double sharpness;  ///< 1 / temperature
+
+  /// 0 for the likeliest.
+  [[nodiscard]] double log_weight(int32_t id) const {
+    return (double{scores[static_cast<size_t>(id)]} - best) * sharpness;
+  }
+};
+
+/// The k likeliest; smaller ids first among equals.
+std::vector<int32_t> keep_top_k(const Weighed& weighed, int32_t k) {
+  const auto ids = std::views::iota(0, static_cast<int32_t>(weighed.scores.size()));
+  if (k == 0 || static_cast<size_t>(k) >= weighed.scores.size()) return {ids.begin(), ids.end()};
+  std::vector<int32_t> kept(static_cast<size_t>(k));
+  std::partial_sort_copy(ids.begin(), ids.end(), kept.begin(), kept.end(),
+                         [&](int32_t a, int32_t b) {
+                           const float of_a = weighed.scores[static_cast<size_t>(a)];
+                           const float of_b = weighed.scores[static_cast<size_t>(b)];
+                           return of_a != of_b ? of_a > of_b : a < b;
+                         });
+  return kept;
 }
 
-/// Restores the one order in which candidates are added up and drawn from.
-void sort_by_id(std::vector<Candidate>& candidates) {
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-}
-
-double total_weight(const std::vector<Candidate>& candidates) {
-  return std::accumulate(candidates.begin(), candidates.end(), 0.0,
-                         [](double sum, const Candidate& c) { return sum + c.weight; });
-}
-
-void keep_top_k(std::vector<Candidate>& candidates, size_t k) {
-  if (k == 0 || k >= candidates.size()) return;
-  std::nth_element(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(k),
-                   candidates.end(), likelier);
-  candidates.resize(k);
-  sort_by_id(candidates);
-}
-
-/// Takes candidates from a heap, likeliest first: far fewer than all are needed as a rule.
-void keep_top_p(std::vector<Candidate>& candidates, double p) {
+/// The fewest, likeliest first, that have the share `p` of what all of `ids` weigh.
+void keep_top_p(std::vector<int32_t>& ids, const Weighed& weighed, float p) {
   if (p >= 1) return;
-  const double wanted = p * total_weight(candidates);
-  const auto less_likely = [](const Candidate& a, const Candidate& b) { return likelier(b, a); };
-  std::make_heap(candidates.begin(), candidates.end(), less_likely);
+  std::vector<float> weights;
+  for (const int32_t id : ids) weights.push_back(static_cast<float>(weighed.log_weight(id)));
+  const float total =
+      kernels::available_kernels().back()->exponentiate(weights.data(), weights.size());
+  // All that weigh less than this are within 1 - p together.
+  const float least = (1 - p) * total / static_cast<float>(ids.size());
+  std::vector<std::pair<float, int32_t>> heap;
+  for (size_t i = 0; i < ids.size(); ++i)
+    if (weights[i] >= least) heap.emplace_back(weights[i], -ids[i]);
+  std::make_heap(heap.begin(), heap.end());
+  ids.clear();
   double sum = 0;
-  auto heap_end = candidates.end();
-  while (sum < wanted && heap_end != candidates.begin()) {
-    std::pop_heap(candidates.begin(), heap_end, less_likely);
-    --heap_end;
-    sum += heap_end->weight;
+  while (sum < double{p} * total && !heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end());
+    sum += heap.back().first;
+    ids.push_back(-heap.back().second);
+    heap.pop_back();
   }
-  candidates.erase(candidates.begin(), heap_end);
-  sort_by_id(candidates);
 }
 
-void keep_min_p(std::vector<Candidate>& candidates, double fraction) {
+void keep_min_p(std::vector<int32_t>& ids, const Weighed& weighed, float fraction) {
   if (fraction == 0) return;
-  const double least =
-      fraction * std::min_element(candidates.begin(), candidates.end(), likelier)->weight;
-  std::erase_if(candidates, [least](const Candidate& c) { return c.weight < least; });
-}
-
-int32_t draw(const std::vector<Candidate>& candidates, double uniform) {
-  const double target = uniform * total_weight(candidates);
-  double sum = 0;
-  int32_t last_possible = candidates.front().id;
-  for (const Candidate& c : candidates) {
-    if (c.weight == 0) continue;
-    sum += c.weight;
-    last_possible = c.id;
-    if (sum > target) break;
-  }
-  return last_possible;
+  const double least = kernels::portable_log(fraction);
+  std::erase_if(ids, [&](int32_t id) { return weighed.log_weight(id) < least; });
 }
 
 /// The largest logit; NaN when one is NaN or plus infinity. A server does this for every session in
@@ -153,20 +176,27 @@ Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& opt
   if (options.temperature == 0 && options.repetition_penalty == 1) {
     return static_cast<int32_t>(std::find(logits.begin(), logits.end(), top) - logits.begin());
   }
-  const std::vector<float> scores = penalized(logits, options.repetition_penalty, generated);
-  const auto best = std::max_element(scores.begin(), scores.end());
-  if (options.temperature == 0) return static_cast<int32_t>(best - scores.begin());
+  std::vector<float> changed;
+  if (options.repetition_penalty != 1)
+    changed = penalized(logits, options.repetition_penalty, generated);
+  const std::span<const float> scores = changed.empty() ? logits : changed;
+  const float best = changed.empty() ? top : largest(scores);
+  const auto likeliest = static_cast<int32_t>(std::ranges::find(scores, best) - scores.begin());
+  if (options.temperature == 0) return likeliest;
 
-  std::vector<Candidate> candidates(scores.size());
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const double below_best = static_cast<double>(scores[i]) - *best;
-    candidates[i] = {static_cast<int32_t>(i),
-                     kernels::portable_exp(below_best / options.temperature)};
+  const Weighed weighed{scores, best, 1.0 / options.temperature};
+  Race race(options.seed, position);
+  race.enter(likeliest, 0);  // a good start turns most away
+  if (options.top_k == 0 && options.top_p == 1 && options.min_p == 0) {
+    const auto count = static_cast<int32_t>(scores.size());
+    for (int32_t id = 0; id < count; ++id) race.enter(id, weighed.log_weight(id));
+    return race.first();
   }
-  keep_top_k(candidates, static_cast<size_t>(options.top_k));
-  keep_top_p(candidates, options.top_p);
-  keep_min_p(candidates, options.min_p);
-  return draw(candidates, counter_uniform(options.seed, static_cast<uint64_t>(position)));
+  std::vector<int32_t> kept = keep_top_k(weighed, options.top_k);
+  keep_top_p(kept, weighed, options.top_p);
+  keep_min_p(kept, weighed, options.min_p);
+  for (const int32_t id : kept) race.enter(id, weighed.log_weight(id));
+  return race.first();
 }
 
 }  // namespace isthmus::engine

@@ -128,7 +128,6 @@ inline void score_blocks(const Attention& a, const QueryTile<Count>& tile,
   }
 }
 
-/// Turns scores into e^(score - largest) and returns their sum.
 float exponentiate(float* scores, size_t count) {
   size_t whole = 0;
   Vector top = scores[0] - Vector{};

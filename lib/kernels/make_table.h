@@ -9,7 +9,7 @@ namespace {
 
 constexpr KernelTable make_table(const char* name) {
   return {name,   product,  quantize,  packed_product, store_kv, attend,
-          rotate, rms_norm, silu_gate, gelu_gate,      softcap};
+          rotate, rms_norm, silu_gate, gelu_gate,      softcap,  exponentiate};
 }
 
 }  // namespace

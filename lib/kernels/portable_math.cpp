@@ -44,6 +44,20 @@ double portable_exp(double x) {
   return sum * std::bit_cast<double>(exponent << 52);
 }
 
+double portable_log(double x) {
+  constexpr uint64_t kRootHalf = 0x3fe6a09e667f3bcdULL;  // of sqrt(1/2): x = 2^n m, m from there on
+  const uint64_t bits = std::bit_cast<uint64_t>(x);
+  const auto n = static_cast<int64_t>(bits - kRootHalf) >> 52;
+  const double m = std::bit_cast<double>(bits - (static_cast<uint64_t>(n) << 52U));
+  // ln m = 2 artanh s with |s| < 0.1716: the next term is below 2^-60 of the sum.
+  const double s = (m - 1) / (m + 1);
+  const double square = s * s;
+  double sum = 0;
+  for (int k = 21; k >= 3; k -= 2) sum = (sum + 1.0 / k) * square;
+  const auto scale = static_cast<double>(n);
+  return scale * kLn2High + (2 * (s + s * sum) + scale * kLn2Low);
+}
+
 SinCos portable_sin_cos(double angle) {
   const double shifted = angle * 0x1.45f306dc9c883p-1 + kRound;
   const double n = shifted - kRound;

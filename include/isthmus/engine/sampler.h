@@ -28,7 +28,7 @@ struct SamplingOptions {
 
 /// Chooses one id from `logits` [V]. `generated` are the ids generated so far in this reply;
 /// `position` is the position in the conversation that the chosen token will have: random numbers
-/// are keyed by (seed, position). Minus infinity rules a token out.
+/// are keyed by (seed, position, id). Minus infinity rules a token out.
 /// \returns kInvalidArgument for options that do not validate or a generated id outside [0, V);
 /// kNotFinite when a logit is NaN or plus infinity, or none is finite.
 [[nodiscard]] Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& options,

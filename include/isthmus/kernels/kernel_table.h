@@ -129,6 +129,9 @@ struct KernelTable {
   void (*gelu_gate)(const float* gate, const float* up, size_t size, float* y);
   /// x = cap tanh(x / cap), [size], in place.
   void (*softcap)(float* x, float cap, size_t size);
+  /// x = e^(x - largest), [size] above 0, in place; e^-87 where that is smaller. \returns their
+  /// sum.
+  float (*exponentiate)(float* x, size_t size);
 };
 
 }  // namespace isthmus::kernels

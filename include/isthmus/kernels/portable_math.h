@@ -7,6 +7,9 @@ namespace isthmus::kernels {
 /// e^x, off by at most 2 units in the last place. 0 below -708, e^709 above 709; NaN stays NaN.
 [[nodiscard]] double portable_exp(double x);
 
+/// ln x of a normal number above 0, off by at most 2 units in the last place, or 2^-53 around 1.
+[[nodiscard]] double portable_log(double x);
+
 struct SinCos {
   double sin = 0;
   double cos = 0;

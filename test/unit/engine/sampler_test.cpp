@@ -1,8 +1,10 @@
 #include <isthmus/core/random.h>
 #include <isthmus/engine/sampler.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "support/catch.h"
@@ -77,6 +79,84 @@ TEST_CASE("drawn frequencies are the softmax at every temperature", "[sampler]")
     CHECK(std::abs(counts[i] / 20000.0 - std::exp(logits[i] / temperature) / total) < 0.02);
   }
   CHECK(counts[4] == 0);
+}
+
+/// Logits of a large vocabulary, with the spread of a language model's.
+std::vector<float> many_logits(uint64_t seed) {
+  std::vector<float> logits(5000);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double u = counter_uniform(seed, i);
+    logits[i] = static_cast<float>(3 * std::log(u / (1 - u)));
+  }
+  return logits;
+}
+
+TEST_CASE("who is turned away early would not have come first", "[sampler]") {
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    const std::vector<float> logits = many_logits(seed);
+    const CounterRandom random(CounterRandom(seed).bits(7));
+    std::vector<double> leads;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      const double v = (static_cast<double>(random.bits(i) >> 12U) + 0.5) * 0x1p-52;
+      leads.push_back(logits[i] / 0.8 - std::log(-std::log1p(-v)));
+    }
+    const auto first = std::max_element(leads.begin(), leads.end()) - leads.begin();
+    CHECK(pick(logits, {.temperature = 0.8F, .seed = seed}, 7) == first);
+  }
+}
+
+TEST_CASE("of logits that differ a little the same token is drawn, but for twice the difference",
+          "[sampler]") {
+  constexpr int kDraws = 2000;
+  int other = 0;
+  double bound = 0;
+  for (uint64_t draw = 0; draw < kDraws; ++draw) {
+    std::vector<float> logits = many_logits(draw % 20);
+    std::vector<float> rounded = logits;
+    for (size_t i = 0; i < rounded.size(); ++i)
+      rounded[i] += static_cast<float>(0.3 * (counter_uniform(1000 + draw, i) - 0.5));
+    const auto position = static_cast<int64_t>(draw);
+    other +=
+        pick(logits, {.temperature = 1}, position) != pick(rounded, {.temperature = 1}, position);
+    double total = 0;
+    double rounded_total = 0;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      total += std::exp(logits[i]);
+      rounded_total += std::exp(rounded[i]);
+    }
+    double distance = 0;
+    for (size_t i = 0; i < logits.size(); ++i)
+      distance += std::abs(std::exp(logits[i]) / total - std::exp(rounded[i]) / rounded_total) / 2;
+    bound += 2 * distance / (1 + distance);
+  }
+  CAPTURE(other, bound);
+  CHECK(other > 0);
+  CHECK(other < bound + 5 * std::sqrt(bound));  // five standard deviations
+  CHECK(bound < 0.2 * kDraws);
+}
+
+TEST_CASE("top p keeps the fewest that have the share, whatever weighs next to nothing",
+          "[sampler]") {
+  for (const float p : {0.1F, 0.5F, 0.9F, 0.99F}) {
+    const std::vector<float> logits = many_logits(3);
+    std::vector<size_t> order(logits.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::ranges::sort(order, [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+    double total = 0;
+    for (const float logit : logits) total += std::exp(logit);
+    std::vector<bool> kept(logits.size());
+    double sum = 0;
+    for (size_t i = 0; sum < p * total; ++i) {
+      kept[order[i]] = true;
+      sum += std::exp(logits[order[i]]);
+    }
+    const auto counts = histogram(logits, {.temperature = 1, .top_p = p}, 3000);
+    for (size_t i = 0; i < logits.size(); ++i) {
+      CAPTURE(p, i);
+      if (!kept[i]) REQUIRE(counts[i] == 0);
+      if (kept[i] && std::exp(logits[i]) > 0.01 * total) REQUIRE(counts[i] > 0);
+    }
+  }
 }
 
 TEST_CASE("a draw depends on seed and position alone", "[sampler]") {

@@ -140,6 +140,25 @@ TEST_CASE("the soft cap stays inside its bounds and close to the mathematics", "
   }
 }
 
+TEST_CASE("exponentials of what is below the largest, and their sum", "[kernels]") {
+  const size_t size = GENERATE(1, 15, 16, 333);
+  const double magnitude = GENERATE(1e-3, 1.0, 10.0);
+  const auto x = numbers(9, size, magnitude);
+  const double largest = *std::max_element(x.begin(), x.end());
+  const auto y = same_on_all([&](const KernelTable& table) {
+    std::vector<float> result = x;
+    result.push_back(table.exponentiate(result.data(), result.size()));
+    return result;
+  });
+  double sum = 0;
+  for (size_t i = 0; i < size; ++i) {
+    const double exact = std::exp(x[i] - largest);
+    sum += exact;
+    REQUIRE(std::abs(y[i] - exact) <= 2e-6 * exact);
+  }
+  CHECK(std::abs(y[size] - sum) <= 1e-5 * sum);
+}
+
 TEST_CASE("a rotation turns each pair by its angle", "[kernels][rotate]") {
   const size_t pairs = GENERATE(1, 3, 8, 32, 33);
   const bool adjacent = GENERATE(false, true);
