@@ -9,7 +9,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <ranges>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,8 +60,9 @@ struct Weighed {
 
 /// The k likeliest; smaller ids first among equals.
 std::vector<int32_t> keep_top_k(const Weighed& weighed, int32_t k) {
-  const auto ids = std::views::iota(0, static_cast<int32_t>(weighed.scores.size()));
-  if (k == 0 || static_cast<size_t>(k) >= weighed.scores.size()) return {ids.begin(), ids.end()};
+  std::vector<int32_t> ids(weighed.scores.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  if (k == 0 || static_cast<size_t>(k) >= ids.size()) return ids;
   std::vector<int32_t> kept(static_cast<size_t>(k));
   std::partial_sort_copy(ids.begin(), ids.end(), kept.begin(), kept.end(),
                          [&](int32_t a, int32_t b) {
@@ -76,6 +77,7 @@ std::vector<int32_t> keep_top_k(const Weighed& weighed, int32_t k) {
 void keep_top_p(std::vector<int32_t>& ids, const Weighed& weighed, float p) {
   if (p >= 1) return;
   std::vector<float> weights;
+  weights.reserve(ids.size());
   for (const int32_t id : ids) weights.push_back(static_cast<float>(weighed.log_weight(id)));
   const float total =
       kernels::available_kernels().back()->exponentiate(weights.data(), weights.size());
