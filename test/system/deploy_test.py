@@ -4,7 +4,9 @@ usage: deploy_test.py BIN_DIR MODEL DEPLOY_DIR
 """
 import json
 import pathlib
+import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -47,13 +49,11 @@ def wait_ready(port, server):
     raise AssertionError("never ready")
 
 
-def metrics_of(binary, model):
-    """Names that a server shows, after checking its pages."""
+def page_of_metrics(binary, arguments, port):
+    """What a server started with these arguments shows on `port`, after checking its other pages."""
     with tempfile.TemporaryDirectory() as home:
-        port = free_port()
-        server = subprocess.Popen(
-            [binary, "--model", model, "--bind", "127.0.0.1:0", "--home", home, "--quiet", "--metrics", f"127.0.0.1:{port}"],
-            stdout=subprocess.DEVNULL)
+        server = subprocess.Popen([binary, *arguments, "--quiet"], stdout=subprocess.DEVNULL,
+                                  env={**os.environ, "ISTHMUS_HOME": home})
         try:
             wait_ready(port, server)
             assert get(port, "/healthz")[0] == 200
@@ -63,6 +63,13 @@ def metrics_of(binary, model):
         finally:
             server.terminate()
         assert server.wait(timeout=60) == 0
+    return text
+
+
+def metrics_of(binary, model):
+    """Names that a server shows."""
+    port = free_port()
+    text = page_of_metrics(binary, ["--model", model, "--bind", "127.0.0.1:0", "--metrics", f"*:{port}"], port)
     names = set(re.findall(r"^# TYPE (isthmus_\w+)", text, re.M))
     # A family without a member yet is not shown; its name is in the program.
     program = pathlib.Path(binary).read_bytes()
@@ -80,15 +87,32 @@ def check_names(folder, names):
         assert used <= known, f"{file} names {sorted(used - known)}"
 
 
-def check_flags(folder, binary):
-    text = subprocess.run([binary, "--help"], capture_output=True, text=True, check=True).stdout
-    known = set(re.findall(r"--[a-z-]+", text))
-    for file, pattern in (("isthmus-server.service", r"^ExecStart=(.*)$"), ("Containerfile", r"^(?:ENTRYPOINT|CMD) (.*)$"),
-                          ("kubernetes.yaml", r"args: (.*)$")):
-        lines = re.findall(pattern, (folder / file).read_text(), re.M)
-        assert lines, file
-        used = set(re.findall(r"--[a-z-]+", " ".join(lines)))
-        assert used and used <= known, f"{file} uses {sorted(used - known)}"
+def only_line(file, pattern):
+    lines = re.findall(pattern, file.read_text(), re.M)
+    assert len(lines) == 1, f"{file}: {lines}"
+    return lines[0]
+
+
+def commands_of(folder):
+    """The server's arguments in each file: (file, list)."""
+    entry, command = (json.loads(only_line(folder / "Containerfile", rf"^{word} (.*)$")) for word in ("ENTRYPOINT", "CMD"))
+    manifest = json.loads(only_line(folder / "kubernetes.yaml", r"^ +args: (.*)$"))
+    unit = shlex.split(only_line(folder / "isthmus-server.service", r"^ExecStart=/usr/bin/env (.*)$"))
+    assert entry[0] == unit[0] == "isthmus-server"
+    return (("Containerfile", entry[1:] + command), ("kubernetes.yaml", entry[1:] + manifest),
+            ("isthmus-server.service", unit[1:]))
+
+
+def check_commands(folder, binary, model):
+    """Every command starts a server, with this model and on free ports."""
+    for file, arguments in commands_of(folder):
+        print(f"{file}: {shlex.join(arguments)}", flush=True)
+        port = free_port()
+        for pattern, replacement in ((r".*/model\.gguf$", model), (r":5755$", ":0"), (r":9464$", f":{port}")):
+            replaced = [re.sub(pattern, replacement, argument) for argument in arguments]
+            assert replaced != arguments, f"{file} has no {pattern}"
+            arguments = replaced
+        page_of_metrics(binary, arguments, port)
 
 
 def check_formats(folder):
@@ -109,7 +133,7 @@ def check_formats(folder):
 def main():
     binary, model, folder = sys.argv[1] + "/isthmus-server", sys.argv[2], pathlib.Path(sys.argv[3])
     check_formats(folder)
-    check_flags(folder, binary)
+    check_commands(folder, binary, model)
     check_names(folder, metrics_of(binary, model))
 
 

@@ -45,8 +45,8 @@ Result<StatusEndpoint> StatusEndpoint::start(const std::string& address, Sources
       });
   endpoint.health_ = std::make_unique<Page>(yes_or_no(std::move(sources.healthy)));
   endpoint.readiness_ = std::make_unique<Page>(yes_or_no(std::move(sources.ready)));
-  // civetweb takes ":port" as a number alone.
-  const std::string port = address.starts_with(':') ? address.substr(1) : address;
+  // For civetweb a port alone is one on all interfaces.
+  const std::string port = address.starts_with("*:") ? address.substr(2) : address;
   try {
     endpoint.server_ = std::make_unique<CivetServer>(std::vector<std::string>{
         "listening_ports", port, "num_threads", "2", "request_timeout_ms", "5000"});

@@ -21,7 +21,8 @@ class StatusEndpoint {
     std::function<bool()> ready;    ///< it takes new sessions
   };
 
-  /// \param address "host:port", or ":port" for all interfaces. \returns kIo when it cannot listen.
+  /// \param address "host:port", or "*:port" for all interfaces. \returns kIo when it cannot
+  /// listen.
   [[nodiscard]] static Result<StatusEndpoint> start(const std::string& address, Sources sources);
   StatusEndpoint(StatusEndpoint&&) noexcept;
   StatusEndpoint& operator=(StatusEndpoint&&) noexcept;
