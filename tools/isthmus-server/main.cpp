@@ -20,6 +20,7 @@
 #include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
+#include "common/layer_range.h"
 #include "common/terminal.h"
 #include "common/text_file.h"
 #include "event_log.h"

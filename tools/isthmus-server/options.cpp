@@ -9,6 +9,7 @@
 #include "common/artefact_flags.h"
 #include "common/calibration_flags.h"
 #include "common/command_line.h"
+#include "common/layer_range.h"
 #include "common/text_file.h"
 
 namespace isthmus::tools {
@@ -16,10 +17,10 @@ namespace {
 
 constexpr uint64_t kBytesPerMb = 1'000'000;
 
-template <typename Integer>
-bool parse_whole(std::string_view text, Integer& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty();
+bool parse_port(std::string_view text, uint16_t& port) {
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, port);
+  return parsed.ec == std::errc() && parsed.ptr == end;
 }
 
 /// What all clients together, and each of them, may ask for.
@@ -59,7 +60,8 @@ void declare(CLI::App& app, ServerFlags& flags) {
   app.add_option("--bind", flags.bind, "host:port to listen on; port 0 takes a free one")
       ->capture_default_str();
   app.add_option("--layers", flags.layers,
-                 "layers to hold, as A:B (half-open); all that the file holds when absent");
+                 "layers to hold, as A:B (half-open); all that the file holds when absent")
+      ->check([](const std::string& range) { return complaint(parse_layers(range)); });
   app.add_option("--device", flags.device, "cpu, torch (libtorch on the CPU) or cuda[:N]")
       ->capture_default_str();
   app.add_option("--precision", flags.precision,
@@ -116,7 +118,6 @@ void check(ServerFlags& flags) {
   require(flags.limits.validate());
   require(parse_bind(flags.bind));
   if (!flags.metrics.empty()) require(parse_bind(flags.metrics));
-  if (!flags.layers.empty()) require(parse_layers(flags.layers));
   if (flags.device != "cpu" && flags.device != "torch" && !flags.device.starts_with("cuda")) {
     throw CLI::ValidationError("--device is '" + flags.device +
                                "', must be cpu, torch or cuda[:N]");
@@ -131,7 +132,7 @@ Result<BindAddress> parse_bind(const std::string& text) {
   const size_t colon = text.rfind(':');
   BindAddress address;
   if (colon == std::string::npos || colon == 0 ||
-      !parse_whole(std::string_view(text).substr(colon + 1), address.port)) {
+      !parse_port(std::string_view(text).substr(colon + 1), address.port)) {
     return fail(ErrorCode::kInvalidArgument, "'" + text + "' must be host:port");
   }
   address.host = text.substr(0, colon);
@@ -139,17 +140,6 @@ Result<BindAddress> parse_bind(const std::string& text) {
     address.host = address.host.substr(1, address.host.size() - 2);
   }
   return address;
-}
-
-Result<std::pair<int32_t, int32_t>> parse_layers(const std::string& text) {
-  const size_t colon = text.find(':');
-  std::pair<int32_t, int32_t> range;
-  const std::string_view view = text;
-  if (colon == std::string::npos || !parse_whole(view.substr(0, colon), range.first) ||
-      !parse_whole(view.substr(colon + 1), range.second)) {
-    return fail(ErrorCode::kInvalidArgument, "--layers is '" + text + "', must be FIRST:END");
-  }
-  return range;
 }
 
 }  // namespace isthmus::tools

@@ -55,7 +55,4 @@ struct BindAddress {
 };
 [[nodiscard]] Result<BindAddress> parse_bind(const std::string& text);
 
-/// "A:B" as a half-open range. \returns kInvalidArgument
-[[nodiscard]] Result<std::pair<int32_t, int32_t>> parse_layers(const std::string& text);
-
 }  // namespace isthmus::tools

@@ -2,15 +2,12 @@
 #include <isthmus/model/model_file.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
-#include <cstdint>
 #include <filesystem>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "common/command_line.h"
+#include "common/layer_range.h"
 
 namespace isthmus::tools {
 namespace {
@@ -30,22 +27,9 @@ struct Flags {
   bool head = false;
 };
 
-// "A:B" as a half-open range. \throws CLI::ValidationError
-std::pair<int32_t, int32_t> parse_range(std::string_view text) {
-  std::pair<int32_t, int32_t> range;
-  const char* end = text.data() + text.size();
-  const auto first = std::from_chars(text.data(), end, range.first);
-  const bool colon = first.ec == std::errc{} && first.ptr != end && *first.ptr == ':';
-  const auto last = colon ? std::from_chars(first.ptr + 1, end, range.second) : first;
-  if (!colon || last.ec != std::errc{} || last.ptr != end) {
-    throw CLI::ValidationError("--layers", "'" + std::string(text) + "' is not FIRST:END");
-  }
-  return range;
-}
-
 model::Part part_of(const Flags& flags) {
   model::Part part;
-  for (const std::string& range : flags.layers) part.layers.push_back(parse_range(range));
+  for (const std::string& range : flags.layers) part.layers.push_back(parse_layers(range).value());
   part.embedding = flags.embedding;
   part.head = flags.head;
   if (part.layers.empty() && !part.embedding && !part.head) {
@@ -61,6 +45,7 @@ int main(int argc, char** argv) {
   app.add_option("--model", flags.model, "GGUF file to cut from")->required();
   app.add_option("--layers", flags.layers, "Layers FIRST to END - 1; several ranges with commas")
       ->delimiter(',')
+      ->check([](const std::string& range) { return complaint(parse_layers(range)); })
       ->type_name("FIRST:END");
   app.add_flag("--embedding", flags.embedding, "Keep the embedding table (a device's front)");
   app.add_flag("--head", flags.head, "Keep the final norm and the LM head");
