@@ -110,6 +110,7 @@ TEST_CASE("isthmus-bench: wrong usage is exit code 2, help and version are 0", "
                                                  {"--cut", "-1"},
                                                  {"--codec", "int99"},
                                                  {"--precision", "sloppy"},
+                                                 {"--precision", "exact", "--weight-bits", "4"},
                                                  {"--no-such-flag"}}));
   CAPTURE(flags.front());
   CHECK(fixture.bench(flags).exit_code == 2);

@@ -151,18 +151,20 @@ TEST_CASE("isthmus-eval prints a table for each cut and one of the means", "[sys
 
 TEST_CASE("isthmus-eval: wrong usage is exit code 2, help and version are 0", "[system][eval]") {
   const Fixture fixture;
-  const auto flags = GENERATE(values<std::vector<std::string>>({{"--window", "1"},
-                                                                {"--cuts", "-1"},
-                                                                {"--cuts", "one"},
-                                                                {"--tokens", "0"},
-                                                                {"--front-bits", "4"},
-                                                                {"--whole", "--specs", "f16"},
-                                                                {"--whole", "--artefact", "a"},
-                                                                {"--precision", "fine,fast"},
-                                                                {"--specs", "f16;f17"},
-                                                                {"--specs", "klt:*|step:1"},
-                                                                {"--whole", "--kv-bits", "3"},
-                                                                {"--no-such-flag"}}));
+  const auto flags = GENERATE(
+      values<std::vector<std::string>>({{"--window", "1"},
+                                        {"--cuts", "-1"},
+                                        {"--cuts", "one"},
+                                        {"--tokens", "0"},
+                                        {"--front-bits", "4"},
+                                        {"--whole", "--specs", "f16"},
+                                        {"--whole", "--artefact", "a"},
+                                        {"--precision", "fine,fast"},
+                                        {"--specs", "f16;f17"},
+                                        {"--specs", "klt:*|step:1"},
+                                        {"--whole", "--kv-bits", "3"},
+                                        {"--whole", "--precision", "fine,exact", "--kv-bits", "8"},
+                                        {"--no-such-flag"}}));
   CAPTURE(flags.front());
   CHECK(fixture.eval(flags).exit_code == 2);
   CHECK(fixture.eval({"--help"}).exit_code == 0);

@@ -192,6 +192,15 @@ TEST_CASE("a server that a plan leaves the head alone holds nothing else", "[sys
   CHECK(chat({"--cut", "29"}).exit_code == 1);
 }
 
+TEST_CASE("an exact server does not follow a plan of packed weights", "[system][plan]") {
+  const Fixture fixture;
+  REQUIRE(fixture.plan({"--no-local", "--output", fixture.output}).exit_code == 0);
+  const Finished refused = test::run({kBin + "/isthmus-server", "--model", kModel, "--precision",
+                                      "exact", "--plan", fixture.output});
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("counts on --precision fine") != std::string::npos);
+}
+
 TEST_CASE("a chat whose plan no longer holds makes the next one", "[system][plan]") {
   const Fixture fixture;
   // A link that is said to take a second, which it does not.
@@ -240,6 +249,9 @@ TEST_CASE("what cannot be planned ends in one line and exit code 1", "[system][p
   CHECK(megabytes.exit_code == 2);
   CHECK(megabytes.err.find("out of: s, ms, none") != std::string::npos);
   CHECK(fixture.plan({"--limit", "context=5%"}).exit_code == 2);
+  CHECK(test::run({kPlan, "profile", "--model", kModel, "--output", fixture.output, "--precision",
+                   "exact", "--weight-bits", "4"})
+            .exit_code == 2);
   for (const char* known : {"--watts-computing", "--watts-waiting"}) {
     const Finished half =
         test::run({kPlan, "profile", "--model", kModel, "--output", fixture.output, known, "3"});

@@ -263,12 +263,33 @@ TEST_CASE("values out of range are wrong usage", "[system][tools]") {
   const std::vector<std::vector<std::string>> servers = {
       {"--bind", "nonsense"},      {"--layers", "3"},      {"--max-sessions", "0"},
       {"--token-budget", "3"},     {"--kv-memory", "-1"},  {"--max-in-flight", "0"},
-      {"--threads", "5000000000"}, {"--device", "abacus"}, {"--precision", "vague"}};
+      {"--threads", "5000000000"}, {"--device", "abacus"}, {"--precision", "vague"},
+      {"--bind", ":5755"},         {"--metrics", ":9464"}};
   for (const auto& flags : servers) {
     CAPTURE(flags);
     std::vector<std::string> words = {kServer, "--model", kModel};
     words.insert(words.end(), flags.begin(), flags.end());
     CHECK(test::run(words).exit_code == 2);
+  }
+}
+
+TEST_CASE("bits that an engine would not heed are wrong usage", "[system][tools]") {
+  const std::vector<std::vector<std::string>> servers = {
+      {"--device", "torch", "--kv-bits", "8"},
+      {"--device", "cuda", "--back-bits", "8"},
+      {"--device", "cuda:1", "--plan", "a.json"},
+      {"--precision", "exact", "--kv-bits", "16"},
+      {"--precision", "exact", "--back-bits", "4"}};
+  for (const auto& flags : servers) {
+    CAPTURE(flags);
+    std::vector<std::string> words = {kServer, "--model", kModel};
+    words.insert(words.end(), flags.begin(), flags.end());
+    CHECK(test::run(words).exit_code == 2);
+  }
+  for (const char* bits : {"--kv-bits", "--front-bits"}) {
+    CHECK(test::run({kChat, "--model", kModel, "--local", "--prompt", "hi", "--precision", "exact",
+                     bits, "8"})
+              .exit_code == 2);
   }
 }
 

@@ -5,14 +5,15 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace isthmus::tools {
 
 struct EngineFlags {
   std::string precision = "fine";
-  int32_t kv_bits = 16;
-  int32_t weight_bits = 8;
+  std::optional<int32_t> kv_bits;      // absent: 16
+  std::optional<int32_t> weight_bits;  // absent: 8
 
   /// What the flags mean for the library, `weight_bits` for every layer and the head.
   [[nodiscard]] engine::CpuEngineOptions options() const;
@@ -24,7 +25,8 @@ void declare_precision(CLI::App& app, EngineFlags& flags);
 /// --kv-bits, and the bits of weights under `bits_name` (--front-bits or --back-bits).
 void declare_storage(CLI::App& app, EngineFlags& flags, const std::string& bits_name);
 
-/// Refuses a precision that was not given through `declare_precision`. \throws CLI::ValidationError
+/// Refuses a precision that was not given through `declare_precision`, and bits that `exact` would
+/// not heed. \throws CLI::ValidationError
 void check(const EngineFlags& flags);
 
 }  // namespace isthmus::tools

@@ -144,6 +144,7 @@ void check(const ChatFlags& flags) {
   if (!(flags.timeout_s >= 0.001 && flags.timeout_s <= 86400)) {
     throw CLI::ValidationError("--timeout must be in [0.001, 86400] seconds");
   }
+  check(flags.engine);
   if (flags.context < 1) throw CLI::ValidationError("--context must be at least 1");
   if (const Status valid = flags.generate.validate(); !valid)
     throw CLI::ValidationError(valid.error().message);

@@ -102,6 +102,12 @@ void check(const EvalFlags& flags) {
   if (!flags.whole && flags.precisions.size() != 1) {
     throw CLI::ValidationError("--precision takes one value without --whole");
   }
+  const EvalFlags plain;
+  if (std::ranges::find(flags.precisions, "exact") != flags.precisions.end() &&
+      (flags.front_bits != plain.front_bits || flags.back_bits != plain.back_bits ||
+       flags.kv_bits != plain.kv_bits)) {
+    throw CLI::ValidationError("--precision exact keeps floats: it has no bits to choose");
+  }
 }
 
 }  // namespace isthmus::tools

@@ -36,7 +36,8 @@ struct EvalFlags {
 /// Declares every flag on `app`, bound to `flags`. Parsing refuses values out of range.
 void declare(CLI::App& app, EvalFlags& flags);
 
-/// Refuses specs that name a calibration where none is made, and several precisions for specs.
+/// Refuses specs that name a calibration where none is made, several precisions for specs, and bits
+/// that `exact` would not heed.
 /// \throws CLI::ValidationError
 void check(const EvalFlags& flags);
 

@@ -100,6 +100,12 @@ Status follow_plan(ServerFlags& flags) {
     return fail(ErrorCode::kModelMismatch, "server: " + name + " is a plan for another model");
   if (plan.placement.is_local())
     return fail(ErrorCode::kInvalidArgument, "server: " + name + " needs no server");
+  if (flags.engine.precision == "exact") {
+    ISTHMUS_ASSIGN(const planner::Problem problem, planner::parse_problem(text, name));
+    if (problem.server.precision != "exact")
+      return fail(ErrorCode::kInvalidArgument,
+                  "server: " + name + " counts on --precision " + problem.server.precision);
+  }
   const int32_t end = plan.placement.has_tail() ? plan.placement.tail : config.layer_count;
   flags.layers = std::to_string(plan.placement.cut) + ":" + std::to_string(end);
   flags.engine.weight_bits = plan.back_bits;
@@ -122,10 +128,15 @@ void check(ServerFlags& flags) {
     throw CLI::ValidationError("--device is '" + flags.device +
                                "', must be cpu, torch or cuda[:N]");
   }
-  if (flags.device == "cpu" && !flags.precision.empty()) {
-    flags.engine.precision = flags.precision;
+  if (flags.device == "cpu") {
+    if (!flags.precision.empty()) flags.engine.precision = flags.precision;
     check(flags.engine);
+    return;
   }
+  if (flags.engine.kv_bits || flags.engine.weight_bits)
+    throw CLI::ValidationError("--kv-bits and --back-bits need --device cpu");
+  if (!flags.plan.empty())
+    throw CLI::ValidationError("--plan needs --device cpu: only there are weights of its bits");
 }
 
 Result<BindAddress> parse_bind(const std::string& text) {

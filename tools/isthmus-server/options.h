@@ -42,7 +42,8 @@ void declare(CLI::App& app, ServerFlags& flags);
 
 /// Sets what --plan decides: layers, bits and context. Does nothing without one. \returns the
 /// errors of reading plan and model; kModelMismatch when they do not belong together;
-/// kInvalidArgument for a plan that needs no server.
+/// kInvalidArgument for a plan that needs no server, and of an exact server for one of packed
+/// weights.
 [[nodiscard]] Status follow_plan(ServerFlags& flags);
 
 /// Refuses values out of range. \throws CLI::ValidationError
