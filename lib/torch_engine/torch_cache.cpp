@@ -21,6 +21,11 @@ TorchCache::TorchCache(std::shared_ptr<const void> owner, const model::ModelConf
   }
 }
 
+uint64_t TorchCache::bytes_per_position(const model::ModelConfig& config, at::ScalarType type) {
+  return 2 * static_cast<uint64_t>(config.kv_head_count) * static_cast<uint64_t>(config.head_size) *
+         at::elementSize(type);
+}
+
 void TorchCache::make_room(int64_t count) {
   const int64_t wanted = length() + count;
   for (at::Tensor& table : tables_) {

@@ -15,6 +15,10 @@ class TorchCache final : public engine::KvCache {
   TorchCache(std::shared_ptr<const void> owner, const model::ModelConfig& config,
              engine::LayerWindow layers, int32_t capacity, const at::TensorOptions& options);
 
+  /// What a position takes in a layer.
+  [[nodiscard]] static uint64_t bytes_per_position(const model::ModelConfig& config,
+                                                   at::ScalarType type);
+
   /// Makes room for `count` positions behind the last one. Tables double, so that a position is
   /// copied once on average; contents do not change. Throws when memory runs out.
   void make_room(int64_t count);

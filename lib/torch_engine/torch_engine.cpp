@@ -75,6 +75,8 @@ class TorchEngine final : public engine::Engine {
     engine::EngineInfo info;
     info.device = device_.str();
     info.precision = precision_.name;
+    info.weight_bytes = weights_.bytes;
+    info.kv_bytes_per_token_and_layer = TorchCache::bytes_per_position(config_, precision_.type);
     return info;
   }
   bool batch_invariant() const override { return false; }

@@ -43,6 +43,7 @@ class Loader {
       ISTHMUS_TRY(load_head(weights));
       report_step();
     }
+    weights.bytes = bytes_;
     return weights;
   }
 
@@ -126,6 +127,7 @@ class Loader {
       out.narrow(0, row, count).copy_(buffer.narrow(0, 0, count));
     }
     if (shape.size() == 1) out = out.view({cols});
+    bytes_ += out.nbytes();
     return {};
   }
 
@@ -146,6 +148,7 @@ class Loader {
   const at::Device device_;
   const at::ScalarType precision_;
   const engine::Progress& progress_;
+  uint64_t bytes_ = 0;
   int32_t steps_ = 0;
   int32_t total_steps_ = 0;
 };

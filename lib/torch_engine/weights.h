@@ -5,6 +5,7 @@
 #include <isthmus/core/error.h>
 #include <isthmus/engine/engine.h>
 #include <isthmus/model/model_file.h>
+#include <cstdint>
 #include <vector>
 
 namespace isthmus::torch_engine {
@@ -34,6 +35,7 @@ struct Weights {
   std::vector<LayerWeights> layers;  ///< [L], empty where the part has none
   at::Tensor final_norm;             ///< [D]
   at::Tensor head;                   ///< [V, D]
+  uint64_t bytes = 0;                ///< of all of them
 };
 
 /// Reads tensors to `device`, matrices as `precision`. Throws what libtorch throws.

@@ -164,6 +164,25 @@ TEST_CASE("a libtorch engine reports progress and says what it is", "[torch]") {
   CHECK(engine->part().layers == part.layers);
 }
 
+TEST_CASE("a libtorch engine says what weights and positions take", "[torch]") {
+  const auto [precision, element] =
+      GENERATE(table<std::string, size_t>({{"fp32", 4}, {"bf16", 2}, {"fp16", 2}}));
+  for (const auto& [name, config] : test::tiny_configs()) {
+    CAPTURE(precision, name);
+    const auto model = std::make_shared<const test::TinyModel>(config);
+    const auto engine = test::value_of(
+        load_torch_engine(model, test::whole_model(config), {.precision = precision}));
+    const auto heads = static_cast<size_t>(config.kv_head_count * config.head_size);
+    CHECK(engine->info().kv_bytes_per_token_and_layer == 2 * heads * element);
+    uint64_t bytes = 0;
+    for (const model::Tensor& tensor : model->tensors()) {
+      const bool is_norm = tensor.name.find("norm") != std::string::npos;
+      bytes += tensor.rows() * tensor.cols() * (is_norm ? sizeof(float) : element);
+    }
+    CHECK(engine->info().weight_bytes == bytes);
+  }
+}
+
 TEST_CASE("unknown devices, precisions and thread counts are refused", "[torch]") {
   const auto model = tiny_model();
   const auto load = [&](const TorchOptions& options) {
