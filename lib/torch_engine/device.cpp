@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
 #include <charconv>
@@ -75,6 +76,11 @@ Result<c10::Device> open_device(const std::string& name) {
   ISTHMUS_TRY(check_driver(name, index));
   ISTHMUS_TRY(load_libtorch_cuda(name));
   return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+void finish_work(c10::Device device) {
+  if (device.is_cpu()) return;
+  c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
 }
 
 Error translate_exception() {

@@ -11,6 +11,9 @@ namespace isthmus::torch_engine {
 /// \returns kInvalidArgument for another name, kNoDevice.
 [[nodiscard]] Result<c10::Device> open_device(const std::string& name);
 
+/// Waits until the device has done all that it was told to. Throws what libtorch throws.
+void finish_work(c10::Device device);
+
 /// What a call into libtorch threw, as an error. Call it from a catch block.
 [[nodiscard]] Error translate_exception();
 

@@ -111,9 +111,10 @@ class Engine {
                                                                     int32_t capacity) = 0;
 
   /// Runs a ragged batch; result i belongs to slice i and has the rows it asked for (0 rows for
-  /// kNone). On an error no cache has changed. \returns kInvalidArgument (shapes, windows, token
-  /// ids outside the vocabulary), kContextFull, kNotFinite when an input row holds NaN or infinity,
-  /// kOutOfMemory, kDeviceFailed.
+  /// kNone). A result may hold NaN or infinity, where numbers overflowed: that is one sequence's
+  /// trouble, so whoever reads the rows checks. On an error no cache has changed. \returns
+  /// kInvalidArgument (shapes, windows, token ids outside the vocabulary), kContextFull, kNotFinite
+  /// when an input row holds NaN or infinity, kOutOfMemory, kDeviceFailed.
   [[nodiscard]] virtual Result<std::vector<Matrix>> forward(std::span<const Slice> slices) = 0;
 
  protected:

@@ -27,7 +27,7 @@ struct TorchOptions {
 
 /// Loads the weights of `part` and makes an engine. Numbers agree with CpuEngine's to rounding, not
 /// to the bit: libtorch orders sums as it likes, so the engine is not batch-invariant and says so.
-/// An engine's `forward` also returns kNotFinite when a result overflowed, which fp16 can cause.
+/// A result that overflowed, which fp16 can cause, is given back as it is: infinite or NaN.
 /// \returns kInvalidArgument (an unknown device or precision, a negative thread count, a part
 /// outside the model), kNotFound or kCorrupt naming a tensor, kNoDevice when there is no such CUDA
 /// device or its libraries are missing, kOutOfMemory, kDeviceFailed.
