@@ -22,6 +22,25 @@ Status check_in_time(const Waiting& request, Clock::TimePoint now) {
                   " ms that its client waits");
 }
 
+/// What the engine makes of each slice. A batch that there is no memory for is computed slice by
+/// slice, so that nobody fails for what others need; on an error the engine has changed no cache.
+std::vector<Result<Matrix>> forward_each(engine::Engine& engine,
+                                         std::span<const engine::Slice> slices) {
+  std::vector<Result<Matrix>> results;
+  results.reserve(slices.size());
+  Result<std::vector<Matrix>> outputs = engine.forward(slices);
+  if (outputs) {
+    for (Matrix& output : *outputs) results.emplace_back(std::move(output));
+    return results;
+  }
+  const bool too_many = outputs.error().code == ErrorCode::kOutOfMemory && slices.size() > 1;
+  for (const engine::Slice& slice : slices) {
+    results.push_back(too_many ? std::move(forward_each(engine, {&slice, 1}).front())
+                               : tl::unexpected<Error>(outputs.error()));
+  }
+  return results;
+}
+
 }  // namespace
 
 bool SessionHost::run_batch() {
@@ -51,17 +70,17 @@ bool SessionHost::run_batch() {
   if (pieces.empty()) return !plan.empty();
 
   const Clock::TimePoint start = clock_.now();
-  Result<std::vector<Matrix>> outputs = engine_.forward(slices);
+  std::vector<Result<Matrix>> outputs = forward_each(engine_, slices);
   const std::chrono::nanoseconds time = clock_.now() - start;
   note_pass(pieces, rows, time);
   if (meanwhile == 0) last_pass_ = time;
   for (size_t i = 0; i < pieces.size(); ++i) {
     Session& session = *lanes_.at(pieces[i].lane);
-    if (!outputs) {
-      fail_head(session, outputs.error());
+    if (!outputs[i]) {
+      fail_head(session, outputs[i].error());
       continue;
     }
-    session.absorb(pieces[i].count, std::move((*outputs)[i]), time);
+    session.absorb(pieces[i].count, std::move(*outputs[i]), time);
     while (session.head_computed()) finish(session);
   }
   return true;

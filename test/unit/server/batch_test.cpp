@@ -317,9 +317,12 @@ TEST_CASE("a pass that fails takes back what it shared, and only that", "[server
   for (const wire::Step& request : steps)
     f.tell(request, f.payload(request.position, request.token_count));
   int passes = 0;
-  f.engine().fails_next = [&] { return ++passes == 2; };
+  f.engine().fails_with = [&](std::span<const engine::Slice>) -> Status {
+    if (++passes != 2) return {};
+    return fail(ErrorCode::kDeviceFailed, "told to fail");
+  };
   std::vector<Answer> answers = f.run();
-  f.engine().fails_next = nullptr;
+  f.engine().fails_with = nullptr;
   REQUIRE(answers.size() == 4);  // rows 0 to 14 were computed, 15 to 28 shared the second pass
   CHECK(failure_in(answers[0].message) == ErrorCode::kDeviceFailed);
   for (size_t i = 1; i < 4; ++i) CHECK(failure_in(answers[i].message) == ErrorCode::kOutOfOrder);
@@ -465,6 +468,32 @@ TEST_CASE("one client's bad rows do not touch the others of a batch", "[server][
   const auto answers = by_request(f.run());
   CHECK(answers.size() == 2);
   CHECK(read<wire::StepResult>(answers.at(id)).length == 2);
+}
+
+TEST_CASE("who needs more memory than there is fails alone", "[server][batch][memory]") {
+  Fixture f(roomy());
+  const uint64_t modest = f.open();
+  const uint64_t greedy = f.open(kBob);
+  const size_t most_rows = GENERATE(2, 4);
+  CAPTURE(most_rows);
+  f.engine().fails_with = [&](std::span<const engine::Slice> slices) -> Status {
+    size_t rows = 0;
+    for (const engine::Slice& slice : slices) rows += slice.hidden.rows();
+    if (rows <= most_rows) return {};
+    return fail(ErrorCode::kOutOfMemory, "told to fail");
+  };
+  const wire::Step large = step(greedy, 1, 0, 4);
+  const uint64_t failing = f.tell(large, f.payload(0, 4), kBob);
+  const uint64_t going = f.tell(step(modest, 1, 0, 2), f.payload(0, 2));
+  const auto answers = by_request(f.run());
+  CHECK(read<wire::StepResult>(answers.at(going)).length == 2);
+  if (most_rows == 4) {
+    CHECK(read<wire::StepResult>(answers.at(failing)).length == 4);
+    return;
+  }
+  CHECK(failure_in(answers.at(failing)) == ErrorCode::kOutOfMemory);
+  f.engine().fails_with = nullptr;
+  CHECK(f.expect<wire::StepResult>(f.ask(large, f.payload(0, 4), kBob)).length == 4);
 }
 
 TEST_CASE("closing in the middle of a prompt frees everything at once", "[server][batch]") {

@@ -54,12 +54,13 @@ class TimedEngine final : public engine::Engine {
   Result<std::vector<Matrix>> forward(std::span<const engine::Slice> slices) override {
     for (const engine::Slice& slice : slices)
       clock_.advance(per_row * std::max(slice.tokens.size(), slice.hidden.rows()));
-    if (fails_next && fails_next()) return fail(ErrorCode::kDeviceFailed, "told to fail");
+    if (fails_with) ISTHMUS_TRY(fails_with(slices));
     return engine_->forward(slices);
   }
 
   std::chrono::nanoseconds per_row{0};
-  std::function<bool()> fails_next;  // whether a pass fails; may be empty
+  // What a pass fails with; may be empty.
+  std::function<Status(std::span<const engine::Slice>)> fails_with;
 
  private:
   std::unique_ptr<Engine> engine_;
