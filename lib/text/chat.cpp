@@ -19,7 +19,7 @@ constexpr FormatName kNames[] = {
     {ChatFormat::kRaw, "raw"},         {ChatFormat::kChatMl, "chatml"},
     {ChatFormat::kLlama2, "llama2"},   {ChatFormat::kLlama3, "llama3"},
     {ChatFormat::kMistral, "mistral"}, {ChatFormat::kGemma, "gemma"},
-    {ChatFormat::kQwen, "qwen"},
+    {ChatFormat::kChatMl, "qwen"},  // found by this name too
 };
 
 // `text`, valid UTF-8, without the white space around it.
@@ -130,7 +130,6 @@ const Markup& markup_of(ChatFormat format, const Tokenizer& tokenizer) {
     case ChatFormat::kRaw:
       return kRawMarkup;
     case ChatFormat::kChatMl:
-    case ChatFormat::kQwen:
       return kChatMlMarkup;
     case ChatFormat::kLlama2:
       return kLlama2Markup;
@@ -235,9 +234,7 @@ Result<ChatFormat> detect_chat_format(std::string_view chat_template) {
     return chat_template.find(marker) != std::string_view::npos;
   };
   if (chat_template.empty()) return ChatFormat::kRaw;
-  if (has("<|im_start|>")) {
-    return has("Qwen") || has("<tool_response>") ? ChatFormat::kQwen : ChatFormat::kChatMl;
-  }
+  if (has("<|im_start|>")) return ChatFormat::kChatMl;
   if (has("<|start_header_id|>")) return ChatFormat::kLlama3;
   if (has("<start_of_turn>")) return ChatFormat::kGemma;
   if (has("[INST]")) return has("<<SYS>>") ? ChatFormat::kLlama2 : ChatFormat::kMistral;

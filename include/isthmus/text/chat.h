@@ -20,12 +20,11 @@ enum class ChatFormat : uint8_t {
   kLlama3,
   kMistral,  ///< with "[INST]" as a control token where the vocabulary has it, else as text
   kGemma,
-  kQwen,  ///< written like ChatML
 };
 
-/// "raw", "chatml", "llama2", "llama3", "mistral", "gemma", "qwen".
+/// "raw", "chatml", "llama2", "llama3", "mistral", "gemma".
 [[nodiscard]] std::string_view to_string(ChatFormat format);
-/// \returns kInvalidArgument naming the known formats.
+/// These, and "qwen", which is written as ChatML. \returns kInvalidArgument naming the known ones.
 [[nodiscard]] Result<ChatFormat> parse_chat_format(std::string_view name);
 /// The format of a model's Jinja template, recognised by its markers; kRaw for an empty template.
 /// \returns kUnsupported for a template with none of the known markers.
