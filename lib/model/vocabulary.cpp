@@ -1,5 +1,7 @@
 #include "vocabulary.h"
 
+#include <isthmus/text/chat.h>
+
 #include <algorithm>
 #include <array>
 #include <string>
@@ -12,6 +14,10 @@ namespace {
 
 constexpr std::array<std::string_view, 6> kEndMarkers = {
     "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>"};
+
+bool marks_end(std::string_view piece) {
+  return std::find(kEndMarkers.begin(), kEndMarkers.end(), piece) != kEndMarkers.end();
+}
 
 Status check_id(const char* name, int32_t id, size_t pieces) {
   if (id >= -1 && (id == -1 || static_cast<size_t>(id) < pieces)) return {};
@@ -31,13 +37,24 @@ Result<std::pair<std::string, std::string>> split_merge(std::string_view merge) 
   return std::pair(std::string(merge.substr(0, space)), std::string(merge.substr(space + 1)));
 }
 
+void protect_markers(text::TokenizerSpec& spec) {
+  const auto& ends = spec.end_of_generation;
+  for (size_t i = 0; i < spec.pieces.size(); ++i) {
+    if (spec.kinds[i] != text::TokenKind::kUserDefined) continue;
+    const auto id = static_cast<int32_t>(i);
+    const std::string& piece = spec.pieces[i];
+    if (id == spec.bos || id == spec.eos || marks_end(piece) || text::is_chat_marker(piece) ||
+        std::find(ends.begin(), ends.end(), id) != ends.end()) {
+      spec.kinds[i] = text::TokenKind::kControl;
+    }
+  }
+}
+
 void collect_end_of_generation(text::TokenizerSpec& spec) {
   auto& ids = spec.end_of_generation;
   if (spec.eos >= 0) ids.push_back(spec.eos);
   for (size_t i = 0; i < spec.pieces.size(); ++i) {
-    const bool marks_end =
-        std::find(kEndMarkers.begin(), kEndMarkers.end(), spec.pieces[i]) != kEndMarkers.end();
-    if (spec.kinds[i] == text::TokenKind::kControl && marks_end) {
+    if (spec.kinds[i] == text::TokenKind::kControl && marks_end(spec.pieces[i])) {
       ids.push_back(static_cast<int32_t>(i));
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <stdexcept>
 #include <utility>
 
@@ -121,8 +122,7 @@ int32_t control_id(const Tokenizer& tokenizer, std::string_view token) {
   if (token == "{eos}") return tokenizer.spec().eos;
   const int32_t id = tokenizer.find(token);
   if (id < 0) return -1;
-  const TokenKind kind = tokenizer.spec().kinds[static_cast<size_t>(id)];
-  return kind == TokenKind::kControl || kind == TokenKind::kUserDefined ? id : -1;
+  return tokenizer.spec().kinds[static_cast<size_t>(id)] == TokenKind::kControl ? id : -1;
 }
 
 const Markup& markup_of(ChatFormat format, const Tokenizer& tokenizer) {
@@ -240,6 +240,16 @@ Result<ChatFormat> detect_chat_format(std::string_view chat_template) {
   if (has("[INST]")) return has("<<SYS>>") ? ChatFormat::kLlama2 : ChatFormat::kMistral;
   return fail(ErrorCode::kUnsupported,
               "text: the model's chat template has the markers of no known chat format");
+}
+
+bool is_chat_marker(std::string_view piece) {
+  if (piece.empty()) return false;  // as where a format has fewer
+  constexpr const Markup* kMarkups[] = {&kChatMlMarkup, &kLlama3Markup, &kGemmaMarkup,
+                                        &kMistral3Markup};
+  return std::any_of(std::begin(kMarkups), std::end(kMarkups), [&](const Markup* markup) {
+    return std::find(markup->control.begin(), markup->control.end(), piece) !=
+           markup->control.end();
+  });
 }
 
 Result<ChatEncoder> ChatEncoder::make(const Tokenizer& tokenizer, ChatFormat format) {

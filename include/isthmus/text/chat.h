@@ -30,6 +30,9 @@ enum class ChatFormat : uint8_t {
 /// \returns kUnsupported for a template with none of the known markers.
 [[nodiscard]] Result<ChatFormat> detect_chat_format(std::string_view chat_template);
 
+/// Whether a piece of a vocabulary marks turns in one of the formats.
+[[nodiscard]] bool is_chat_marker(std::string_view piece);
+
 enum class Role : uint8_t { kSystem, kUser, kAssistant };
 
 struct ChatMessage {

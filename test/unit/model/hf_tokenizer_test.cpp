@@ -142,6 +142,25 @@ TEST_CASE("merges, normalizer and added pieces read in all their forms", "[model
   CHECK(spec.pieces[6] != spec.pieces[7]);
 }
 
+TEST_CASE("chat markers and ends that are not called special are control tokens",
+          "[model][hf][tokenizer]") {
+  json tokenizer = tiny_hf_tokenizer();
+  const std::vector<std::string> pieces = {"<start_of_turn>", "<end_of_turn>", "<tool>", "<stop>"};
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    tokenizer["added_tokens"].push_back(
+        {{"id", 6 + i}, {"content", pieces[i]}, {"special", false}});
+  }
+  json config = tiny_hf_config();
+  config["vocab_size"] = 12;
+  const TokenizerSpec spec =
+      value_of(read_hf_tokenizer({tokenizer, json::object(), config, {{"eos_token_id", {2, 9}}}}));
+  CHECK(spec.kinds[6] == TokenKind::kControl);
+  CHECK(spec.kinds[7] == TokenKind::kControl);
+  CHECK(spec.kinds[8] == TokenKind::kUserDefined);
+  CHECK(spec.kinds[9] == TokenKind::kControl);
+  CHECK(spec.end_of_generation == std::vector<int32_t>{0, 2, 7, 9});
+}
+
 TEST_CASE("added pieces without a row in the model are left out", "[model][hf][tokenizer]") {
   json tokenizer = tiny_hf_tokenizer();
   tokenizer["added_tokens"].push_back({{"id", 6}, {"content", "<image>"}, {"special", true}});
