@@ -45,8 +45,8 @@ constexpr std::array kArchitectures = {
                  .hf_tied_head = true},
 };
 
-// Which architectures have a tensor.
-enum class Has : uint8_t { kAll, kQkNorm, kPostNorms, kNoPostNorms };
+// Which models have a tensor.
+enum class Has : uint8_t { kAll, kQkvBias, kOutputBias, kQkNorm, kPostNorms, kNoPostNorms };
 
 struct TensorRow {
   std::string_view gguf;
@@ -67,15 +67,15 @@ constexpr std::string_view kHfLayerPrefix = "model.layers.";
 constexpr std::array kLayerTensors = {
     TensorRow{"attn_norm.weight", "input_layernorm.weight"},
     TensorRow{"attn_q.weight", "self_attn.q_proj.weight"},
-    TensorRow{"attn_q.bias", "self_attn.q_proj.bias"},
+    TensorRow{"attn_q.bias", "self_attn.q_proj.bias", Has::kQkvBias},
     TensorRow{"attn_k.weight", "self_attn.k_proj.weight"},
-    TensorRow{"attn_k.bias", "self_attn.k_proj.bias"},
+    TensorRow{"attn_k.bias", "self_attn.k_proj.bias", Has::kQkvBias},
     TensorRow{"attn_v.weight", "self_attn.v_proj.weight"},
-    TensorRow{"attn_v.bias", "self_attn.v_proj.bias"},
+    TensorRow{"attn_v.bias", "self_attn.v_proj.bias", Has::kQkvBias},
     TensorRow{"attn_q_norm.weight", "self_attn.q_norm.weight", Has::kQkNorm},
     TensorRow{"attn_k_norm.weight", "self_attn.k_norm.weight", Has::kQkNorm},
     TensorRow{"attn_output.weight", "self_attn.o_proj.weight"},
-    TensorRow{"attn_output.bias", "self_attn.o_proj.bias"},
+    TensorRow{"attn_output.bias", "self_attn.o_proj.bias", Has::kOutputBias},
     TensorRow{"post_attention_norm.weight", "post_attention_layernorm.weight", Has::kPostNorms},
     TensorRow{"ffn_norm.weight", "pre_feedforward_layernorm.weight", Has::kPostNorms},
     TensorRow{"ffn_norm.weight", "post_attention_layernorm.weight", Has::kNoPostNorms},
@@ -85,16 +85,20 @@ constexpr std::array kLayerTensors = {
     TensorRow{"post_ffw_norm.weight", "post_feedforward_layernorm.weight", Has::kPostNorms},
 };
 
-bool has(const Architecture& architecture, const TensorRow& row) {
+bool has(const ModelConfig& config, const TensorRow& row) {
   switch (row.has) {
     case Has::kAll:
       return true;
+    case Has::kQkvBias:
+      return config.qkv_bias;
+    case Has::kOutputBias:
+      return config.output_bias;
     case Has::kQkNorm:
-      return architecture.qk_norm;
+      return config.qk_norm;
     case Has::kPostNorms:
-      return architecture.post_norms;
+      return config.post_norms;
     case Has::kNoPostNorms:
-      return !architecture.post_norms;
+      return !config.post_norms;
   }
   return false;
 }
@@ -152,27 +156,26 @@ std::optional<LayerTensorName> split_layer_name(std::string_view name, std::stri
   return split;
 }
 
-bool is_known_tensor(const Architecture& architecture, int32_t layer_count, std::string_view name) {
+bool is_known_tensor(const ModelConfig& config, std::string_view name) {
   for (const TensorRow& row : kModelTensors) {
     if (row.gguf == name) return true;
   }
   const auto split = split_layer_name(name, kGgufLayerPrefix);
-  if (!split || split->layer >= layer_count) return false;
+  if (!split || split->layer >= config.layer_count) return false;
   for (const TensorRow& row : kLayerTensors) {
-    if (row.gguf == split->rest && has(architecture, row)) return true;
+    if (row.gguf == split->rest && has(config, row)) return true;
   }
   return false;
 }
 
-std::optional<std::string> gguf_tensor_name(const Architecture& architecture,
-                                            std::string_view hf_name) {
+std::optional<std::string> gguf_tensor_name(const ModelConfig& config, std::string_view hf_name) {
   for (const TensorRow& row : kModelTensors) {
     if (!row.hf.empty() && row.hf == hf_name) return std::string(row.gguf);
   }
   const auto split = split_layer_name(hf_name, kHfLayerPrefix);
   if (!split) return std::nullopt;
   for (const TensorRow& row : kLayerTensors) {
-    if (row.hf == split->rest && has(architecture, row)) {
+    if (row.hf == split->rest && has(config, row)) {
       return std::string(kGgufLayerPrefix) + std::to_string(split->layer) + "." +
              std::string(row.gguf);
     }

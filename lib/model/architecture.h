@@ -54,13 +54,12 @@ struct LayerTensorName {
 [[nodiscard]] std::optional<LayerTensorName> split_layer_name(std::string_view name,
                                                               std::string_view prefix);
 
-/// Whether a model of this architecture and depth has a tensor of this (GGUF) name. A file with
+/// Whether a model of these traits and this depth has a tensor of this (GGUF) name. A file with
 /// other weights is not the model we would compute, so it is refused rather than read in part.
-[[nodiscard]] bool is_known_tensor(const Architecture& architecture, int32_t layer_count,
-                                   std::string_view name);
+[[nodiscard]] bool is_known_tensor(const ModelConfig& config, std::string_view name);
 
 /// GGUF's name for a tensor of a Hugging Face file; nothing for an unknown one.
-[[nodiscard]] std::optional<std::string> gguf_tensor_name(const Architecture& architecture,
+[[nodiscard]] std::optional<std::string> gguf_tensor_name(const ModelConfig& config,
                                                           std::string_view hf_name);
 
 /// [K/2] angle per position of each rotated pair: base^(-2i/K).

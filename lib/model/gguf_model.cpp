@@ -56,6 +56,13 @@ bool any_tensor_ends_with(const Contents& contents, std::string_view ending) {
                      [ending](const Tensor& t) { return t.name.ends_with(ending); });
 }
 
+// One of the three is enough: an engine names those that are missing.
+bool has_qkv_bias(const Contents& contents) {
+  return any_tensor_ends_with(contents, ".attn_q.bias") ||
+         any_tensor_ends_with(contents, ".attn_k.bias") ||
+         any_tensor_ends_with(contents, ".attn_v.bias");
+}
+
 // The rows of the embedding or of the head; a slice without both says how many there were.
 Result<int32_t> read_vocab_size(const Contents& contents, const Keys& keys) {
   for (const char* name : {"token_embd.weight", "output.weight"}) {
@@ -179,13 +186,12 @@ Status read_scales(const Architecture& architecture, const Keys& keys, ModelConf
   return {};
 }
 
-Status check_tensor_names(const Contents& contents, const Architecture& architecture,
-                          int32_t layer_count) {
+Status check_tensor_names(const Contents& contents, const ModelConfig& config) {
   for (const Tensor& tensor : contents.tensors) {
-    if (!is_known_tensor(architecture, layer_count, tensor.name)) {
+    if (!is_known_tensor(config, tensor.name)) {
       return fail(ErrorCode::kUnsupported, "gguf: tensor '" + tensor.name + "' is not part of a " +
-                                               std::string(architecture.name) + " model of " +
-                                               std::to_string(layer_count) + " layers");
+                                               config.architecture + " model of " +
+                                               std::to_string(config.layer_count) + " layers");
     }
   }
   return {};
@@ -199,13 +205,13 @@ Result<ModelConfig> read_config(const Contents& contents) {
   ModelConfig config;
   ISTHMUS_TRY(read_sizes(contents, keys, config));
   ISTHMUS_TRY(refuse_variants(metadata, keys, config));
-  ISTHMUS_TRY(check_tensor_names(contents, *architecture, config.layer_count));
   apply_traits(*architecture, config);
+  config.qkv_bias = config.qkv_bias || has_qkv_bias(contents);
+  config.output_bias = any_tensor_ends_with(contents, ".attn_output.bias");
+  ISTHMUS_TRY(check_tensor_names(contents, config));
   ISTHMUS_TRY(read_scales(*architecture, keys, config));
   ISTHMUS_TRY(read_layers(*architecture, keys, config));
   ISTHMUS_TRY(read_rope(contents, *architecture, keys, config));
-  config.qkv_bias = config.qkv_bias || any_tensor_ends_with(contents, ".attn_q.bias");
-  config.output_bias = any_tensor_ends_with(contents, ".attn_output.bias");
   const bool has_head = find_tensor(contents, "output.weight") != nullptr;
   ISTHMUS_ASSIGN(config.tied_head, metadata.get_or<bool>(kSliceTiedHead, !has_head));
   ISTHMUS_TRY(config.validate());

@@ -129,17 +129,16 @@ Result<Weights> read_weights(const path& folder) {
 }
 
 // Gives the tensors GGUF's names, and drops the rotation tables that old files carry.
-Result<std::vector<Tensor>> rename(std::vector<Tensor> tensors, const Architecture& architecture,
-                                   int32_t layer_count) {
+Result<std::vector<Tensor>> rename(std::vector<Tensor> tensors, const HfConfig& read) {
   std::vector<Tensor> renamed;
   for (Tensor& tensor : tensors) {
     if (tensor.name.ends_with(".rotary_emb.inv_freq")) continue;
-    auto name = gguf_tensor_name(architecture, tensor.name);
-    if (!name || !is_known_tensor(architecture, layer_count, *name)) {
-      return fail(ErrorCode::kUnsupported, "model: tensor " + quote(tensor.name) +
-                                               " is not part of a " +
-                                               std::string(architecture.hf_type) + " model of " +
-                                               std::to_string(layer_count) + " layers");
+    auto name = gguf_tensor_name(read.config, tensor.name);
+    if (!name || !is_known_tensor(read.config, *name)) {
+      return fail(ErrorCode::kUnsupported,
+                  "model: tensor " + quote(tensor.name) + " is not part of a " +
+                      std::string(read.architecture->hf_type) + " model of " +
+                      std::to_string(read.config.layer_count) + " layers");
     }
     tensor.name = std::move(*name);
     renamed.push_back(std::move(tensor));
@@ -156,8 +155,7 @@ Result<std::shared_ptr<const ModelFile>> open_hf_folder(const path& folder) {
   ISTHMUS_ASSIGN(parts.tokenizer, read_tokenizer(folder, document));
   ISTHMUS_TRY(check_vocabulary(parts.tokenizer, read.config.vocab_size));
   ISTHMUS_ASSIGN(auto weights, read_weights(folder));
-  ISTHMUS_ASSIGN(parts.tensors,
-                 rename(std::move(weights.tensors), *read.architecture, read.config.layer_count));
+  ISTHMUS_ASSIGN(parts.tensors, rename(std::move(weights.tensors), read));
   parts.config = std::move(read.config);
   return std::make_shared<const LoadedModel>(std::move(parts), std::move(weights.files));
 }

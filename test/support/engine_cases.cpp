@@ -513,23 +513,25 @@ void check_context_full(const EngineUnderTest& test) {
 }
 
 void check_bad_tensors(const EngineUnderTest& test) {
-  const model::ModelConfig everything = tiny_configs().back().config;
-  const TinyModel sound(everything);
-  for (const model::Tensor& tensor : sound.tensors()) {
-    CAPTURE(tensor.name);
-    for (const bool missing : {true, false}) {
-      const auto broken = std::make_shared<TinyModel>(everything);
-      if (missing) {
-        broken->remove(tensor.name);
-      } else {
-        broken->reshape(tensor.name, {2, 3});
+  for (const auto& [name, config] : tiny_configs()) {
+    if (name != "biased" && name != "everything") continue;  // the two that have all tensors
+    const TinyModel sound(config);
+    for (const model::Tensor& tensor : sound.tensors()) {
+      CAPTURE(name, tensor.name);
+      for (const bool missing : {true, false}) {
+        const auto broken = std::make_shared<TinyModel>(config);
+        if (missing) {
+          broken->remove(tensor.name);
+        } else {
+          broken->reshape(tensor.name, {2, 3});
+        }
+        const auto loaded = test.load(broken, whole_model(config));
+        REQUIRE_FALSE(loaded.has_value());
+        CAPTURE(loaded.error().message);
+        CHECK(loaded.error().code == (missing ? ErrorCode::kNotFound : ErrorCode::kCorrupt));
+        CHECK(loaded.error().message.find(tensor.name) != std::string::npos);
+        if (!missing) CHECK(loaded.error().message.find("[2, 3]") != std::string::npos);
       }
-      const auto loaded = test.load(broken, whole_model(everything));
-      REQUIRE_FALSE(loaded.has_value());
-      CAPTURE(loaded.error().message);
-      CHECK(loaded.error().code == (missing ? ErrorCode::kNotFound : ErrorCode::kCorrupt));
-      CHECK(loaded.error().message.find(tensor.name) != std::string::npos);
-      if (!missing) CHECK(loaded.error().message.find("[2, 3]") != std::string::npos);
     }
   }
 }

@@ -9,8 +9,10 @@
 namespace isthmus::model {
 namespace {
 
-const Architecture& architecture(std::string_view name) {
-  return *test::value_of(find_architecture(name));
+ModelConfig traits_of(std::string_view name) {
+  ModelConfig config;
+  apply_traits(*test::value_of(find_architecture(name)), config);
+  return config;
 }
 
 ModelConfig small_config() {
@@ -30,13 +32,15 @@ ModelConfig small_config() {
 }
 
 TEST_CASE("Hugging Face's names map to GGUF's", "[model][architecture]") {
-  const Architecture& llama = architecture("llama");
+  ModelConfig llama = traits_of("llama");
+  CHECK_FALSE(gguf_tensor_name(llama, "model.layers.17.self_attn.q_proj.bias").has_value());
+  llama.qkv_bias = true;
   CHECK(gguf_tensor_name(llama, "model.embed_tokens.weight") == "token_embd.weight");
   CHECK(gguf_tensor_name(llama, "lm_head.weight") == "output.weight");
   CHECK(gguf_tensor_name(llama, "model.layers.17.self_attn.q_proj.bias") == "blk.17.attn_q.bias");
   CHECK(gguf_tensor_name(llama, "model.layers.3.post_attention_layernorm.weight") ==
         "blk.3.ffn_norm.weight");
-  const Architecture& gemma = architecture("gemma3");
+  const ModelConfig gemma = traits_of("gemma3");
   CHECK(gguf_tensor_name(gemma, "model.layers.3.post_attention_layernorm.weight") ==
         "blk.3.post_attention_norm.weight");
   CHECK(gguf_tensor_name(gemma, "model.layers.3.pre_feedforward_layernorm.weight") ==
@@ -49,7 +53,7 @@ TEST_CASE("names that are no tensors of the architecture map to nothing", "[mode
                "model.layers.-1.mlp.up_proj.weight", "model.layers.x.mlp.up_proj.weight",
                "model.layers.99999999999.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.bias");
   CAPTURE(name);
-  CHECK_FALSE(gguf_tensor_name(architecture("llama"), name).has_value());
+  CHECK_FALSE(gguf_tensor_name(traits_of("llama"), name).has_value());
 }
 
 TEST_CASE("long waves are stretched, short ones kept, those between blended", "[model][rope]") {

@@ -215,6 +215,12 @@ TEST_CASE("an output matrix and biases show in the config", "[model][gguf]") {
   CHECK(config.output_bias);
 }
 
+TEST_CASE("a bias on one product is a bias on all three, missing or not", "[model][gguf]") {
+  GgufFile file = tiny_gguf();
+  file.add_tensor(GENERATE("blk.1.attn_q.bias", "blk.1.attn_k.bias", "blk.1.attn_v.bias"), {4});
+  CHECK(config_of(file).qkv_bias);
+}
+
 TEST_CASE("rope angles are scaled as the file says", "[model][gguf][rope]") {
   GgufFile file = tiny_gguf();
   const std::vector<float> plain = config_of(file).rope_global;

@@ -105,7 +105,8 @@ TEST_CASE("half a folder is refused by what is missing", "[model][hf][broken]") 
 TEST_CASE("a weight that is not part of the model is refused", "[model][hf][broken]") {
   const std::string name =
       GENERATE("model.layers.0.mlp.gate_proj.bias", "model.layers.2.mlp.gate_proj.weight",
-               "model.layers.0.self_attn.q_norm.weight", "vision.patch.weight");
+               "model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.k_proj.bias",
+               "model.layers.0.self_attn.o_proj.bias", "vision.patch.weight");
   const test::TempFolder folder;
   write_tiny_hf_folder(folder.path());
   std::vector<HfTensor> tensors = tiny_hf_tensors();
