@@ -56,11 +56,18 @@ bool any_tensor_ends_with(const Contents& contents, std::string_view ending) {
                      [ending](const Tensor& t) { return t.name.ends_with(ending); });
 }
 
-// One of the three is enough: an engine names those that are missing.
-bool has_qkv_bias(const Contents& contents) {
-  return any_tensor_ends_with(contents, ".attn_q.bias") ||
-         any_tensor_ends_with(contents, ".attn_k.bias") ||
-         any_tensor_ends_with(contents, ".attn_v.bias");
+// A file does not say whether there are biases but by having them; a slice, which may have none of
+// the layers, does. One of three is enough: an engine names those that are missing.
+Status read_biases(const Contents& contents, ModelConfig& config) {
+  const bool has_any = any_tensor_ends_with(contents, ".attn_q.bias") ||
+                       any_tensor_ends_with(contents, ".attn_k.bias") ||
+                       any_tensor_ends_with(contents, ".attn_v.bias");
+  ISTHMUS_ASSIGN(config.qkv_bias,
+                 contents.metadata.get_or<bool>(kSliceQkvBias, config.qkv_bias || has_any));
+  ISTHMUS_ASSIGN(config.output_bias,
+                 contents.metadata.get_or<bool>(
+                     kSliceOutputBias, any_tensor_ends_with(contents, ".attn_output.bias")));
+  return {};
 }
 
 // The rows of the embedding or of the head; a slice without both says how many there were.
@@ -206,8 +213,7 @@ Result<ModelConfig> read_config(const Contents& contents) {
   ISTHMUS_TRY(read_sizes(contents, keys, config));
   ISTHMUS_TRY(refuse_variants(metadata, keys, config));
   apply_traits(*architecture, config);
-  config.qkv_bias = config.qkv_bias || has_qkv_bias(contents);
-  config.output_bias = any_tensor_ends_with(contents, ".attn_output.bias");
+  ISTHMUS_TRY(read_biases(contents, config));
   ISTHMUS_TRY(check_tensor_names(contents, config));
   ISTHMUS_TRY(read_scales(*architecture, keys, config));
   ISTHMUS_TRY(read_layers(*architecture, keys, config));

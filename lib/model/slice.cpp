@@ -92,6 +92,8 @@ void write_slice_entries(const Part& part, const ModelConfig& config,
   header.entry<uint8_t>(kSliceEmbedding, ValueType::kBool, part.embedding ? 1 : 0);
   header.entry<uint8_t>(kSliceHead, ValueType::kBool, part.head ? 1 : 0);
   header.entry<uint8_t>(kSliceTiedHead, ValueType::kBool, config.tied_head ? 1 : 0);
+  header.entry<uint8_t>(kSliceQkvBias, ValueType::kBool, config.qkv_bias ? 1 : 0);
+  header.entry<uint8_t>(kSliceOutputBias, ValueType::kBool, config.output_bias ? 1 : 0);
   header.entry<uint32_t>(kSliceVocabSize, ValueType::kU32,
                          static_cast<uint32_t>(config.vocab_size));
   header.string(kSliceDigests);
@@ -100,7 +102,7 @@ void write_slice_entries(const Part& part, const ModelConfig& config,
   header.number<uint64_t>(digests.size() * sizeof(Digest));
   for (const Digest& digest : digests) header.raw(digest);
 }
-constexpr uint64_t kSliceEntryCount = 6;
+constexpr uint64_t kSliceEntryCount = 8;
 
 Header make_header(const gguf::Contents& source, const std::vector<const Tensor*>& tensors,
                    const Part& part, const ModelConfig& config, std::span<const Digest> digests) {

@@ -4,10 +4,13 @@
 //   isthmus.slice.embedding   bool           it holds the embedding table for looking tokens up
 //   isthmus.slice.head        bool           it holds the final norm and the LM head
 //   isthmus.slice.tied_head   bool           the model's head is its embedding table, held or not
+//   isthmus.slice.qkv_bias    bool           the model's layers add biases to queries, keys, values
+//   isthmus.slice.output_bias bool           and to what the heads give
 //   isthmus.slice.vocab_size  u32            of the model, whose tables may be elsewhere
 //   isthmus.slice.digests     array of u8    32 bytes for each part of the model: shared,
-//   embedding,
-//                                            head, and each layer (fingerprint.h)
+//                                            embedding, head, and each layer (fingerprint.h)
+//
+// Slices made before the biases were written down lack them; a reader then goes by the tensors.
 #pragma once
 
 #include <isthmus/core/error.h>
@@ -26,6 +29,8 @@ inline constexpr std::string_view kSliceLayers = "isthmus.slice.layers";
 inline constexpr std::string_view kSliceEmbedding = "isthmus.slice.embedding";
 inline constexpr std::string_view kSliceHead = "isthmus.slice.head";
 inline constexpr std::string_view kSliceTiedHead = "isthmus.slice.tied_head";
+inline constexpr std::string_view kSliceQkvBias = "isthmus.slice.qkv_bias";
+inline constexpr std::string_view kSliceOutputBias = "isthmus.slice.output_bias";
 inline constexpr std::string_view kSliceVocabSize = "isthmus.slice.vocab_size";
 inline constexpr std::string_view kSliceDigests = "isthmus.slice.digests";
 

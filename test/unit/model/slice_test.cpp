@@ -1,5 +1,7 @@
 #include "slice.h"
 
+#include <isthmus/core/thread_pool.h>
+#include <isthmus/model/fingerprint.h>
 #include <isthmus/model/model_file.h>
 
 #include <algorithm>
@@ -54,6 +56,8 @@ void check_same_config(const ModelConfig& a, const ModelConfig& b) {
   CHECK(a.hidden_size == b.hidden_size);
   CHECK(a.vocab_size == b.vocab_size);
   CHECK(a.tied_head == b.tied_head);
+  CHECK(a.qkv_bias == b.qkv_bias);
+  CHECK(a.output_bias == b.output_bias);
   CHECK(a.rope_global == b.rope_global);
 }
 
@@ -100,6 +104,40 @@ TEST_CASE("layers alone keep the config of the whole model", "[model][slice]") {
   const auto slice = fixture.slice({.layers = {{1, 2}}});
   check_same_config(slice->config(), fixture.model->config());
   CHECK(names_of(*slice).size() == 9);
+}
+
+GgufFile biased_gguf() {
+  GgufFile file = untied_gguf();
+  for (const std::string layer : {"blk.0.", "blk.1."}) {
+    file.add_tensor(layer + "attn_q.bias", {8});
+    file.add_tensor(layer + "attn_k.bias", {4});
+    file.add_tensor(layer + "attn_v.bias", {4});
+    file.add_tensor(layer + "attn_output.bias", {8});
+  }
+  return file;
+}
+
+TEST_CASE("a slice without layers knows of the model's biases", "[model][slice]") {
+  const Part part = GENERATE(Part{.embedding = true}, Part{.head = true});
+  Fixture fixture(biased_gguf());
+  REQUIRE(fixture.model->config().output_bias);
+  const auto slice = fixture.slice(part);
+  check_same_config(slice->config(), fixture.model->config());
+  ThreadPool pool(1);
+  CHECK(value_of(fingerprint(*slice, pool)).digest ==
+        value_of(fingerprint(*fixture.model, pool)).digest);
+}
+
+TEST_CASE("a slice that does not speak of biases goes by its tensors", "[model][slice]") {
+  GgufFile file = biased_gguf();
+  file.set("isthmus.slice.layers", std::vector<int32_t>{0, 2});
+  file.set("isthmus.slice.embedding", true);
+  file.set("isthmus.slice.head", true);
+  file.set("isthmus.slice.tied_head", false);
+  const Fixture fixture(file);
+  CHECK(fixture.model->is_slice());
+  CHECK(fixture.model->config().qkv_bias);
+  CHECK(fixture.model->config().output_bias);
 }
 
 TEST_CASE("rope divisors travel with every slice", "[model][slice]") {
@@ -208,6 +246,8 @@ TEST_CASE("broken slice metadata is refused", "[model][slice][broken]") {
   CHECK_FAILS_WITH(open_with("isthmus.slice.head", 1), ErrorCode::kCorrupt);
   CHECK_FAILS_WITH(open_with("isthmus.slice.embedding", "yes"), ErrorCode::kCorrupt);
   CHECK_FAILS_WITH(open_with("isthmus.slice.tied_head", 1), ErrorCode::kCorrupt);
+  CHECK_FAILS_WITH(open_with("isthmus.slice.qkv_bias", 1), ErrorCode::kCorrupt);
+  CHECK_FAILS_WITH(open_with("isthmus.slice.output_bias", 1), ErrorCode::kCorrupt);
   CHECK_FAILS_WITH(open_with("isthmus.slice.layers", 2), ErrorCode::kCorrupt);
 }
 
