@@ -113,6 +113,11 @@ Status refuse_variants(const Metadata& metadata, const Keys& keys, const ModelCo
                                                std::to_string(value) + " is supported here");
     }
   }
+  ISTHMUS_ASSIGN(const auto causal, keys.get_or<bool>("attention.causal", true));
+  if (!causal) {
+    return fail(ErrorCode::kUnsupported,
+                "gguf: attention.causal is false; only causal attention is supported here");
+  }
   ISTHMUS_ASSIGN(const auto splits, metadata.get_or<int32_t>("split.count", 1));
   if (splits > 1) {
     return fail(ErrorCode::kUnsupported, "gguf: the model is split over " + std::to_string(splits) +

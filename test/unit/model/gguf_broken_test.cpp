@@ -320,6 +320,8 @@ TEST_CASE("what we cannot compute is refused by name", "[model][gguf][broken]") 
        [](GgufFile& f) { f.set("tokenizer.ggml.model", "bert"); }},
       {"yarn", ErrorCode::kUnsupported, "'yarn'",
        [](GgufFile& f) { f.set("llama.rope.scaling.type", "yarn"); }},
+      {"attention that looks ahead", ErrorCode::kUnsupported, "attention.causal",
+       [](GgufFile& f) { f.set("llama.attention.causal", false); }},
       {"experts", ErrorCode::kUnsupported, "expert_count",
        [](GgufFile& f) { f.set("llama.expert_count", 8U); }},
       {"values of another width", ErrorCode::kUnsupported, "attention.value_length",
