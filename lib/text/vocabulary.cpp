@@ -76,7 +76,11 @@ std::string bytes_of_piece(std::string_view piece, TokenKind kind, TokenizerKind
 
 Status check_lists(const TokenizerSpec& spec) {
   const size_t count = spec.pieces.size();
-  if (count == 0) return corrupt("the vocabulary is empty");
+  if (count == 0) {
+    return fail(ErrorCode::kNotFound,
+                "text: the model comes without a vocabulary (tokenizer.json, or tokenizer.ggml.* "
+                "in a GGUF)");
+  }
   if (count > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
     return corrupt("the vocabulary has " + std::to_string(count) + " pieces");
   }

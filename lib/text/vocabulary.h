@@ -19,7 +19,7 @@ class Vocabulary {
  public:
   Vocabulary() = default;
   /// Checks that the spec's lists and ids agree with each other, merges aside.
-  /// \returns kCorrupt naming what does not.
+  /// \returns kNotFound when there are no pieces, kCorrupt naming what does not.
   [[nodiscard]] static Result<Vocabulary> make(const TokenizerSpec& spec);
 
   /// The lowest id with this piece, or -1.

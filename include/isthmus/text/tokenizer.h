@@ -59,8 +59,9 @@ struct EncodeOptions {
 /// An immutable tokenizer; all methods are safe to call from any thread.
 class Tokenizer {
  public:
-  /// \returns kCorrupt for a vocabulary that contradicts itself (sizes, ids, merges of unknown
-  /// pieces, special tokens that are not UTF-8), kUnsupported for an unknown pre-tokenizer, named.
+  /// \returns kNotFound when there are no pieces, which is how a model without a vocabulary reads,
+  /// kCorrupt for a vocabulary that contradicts itself (sizes, ids, merges of unknown pieces,
+  /// special tokens that are not UTF-8), kUnsupported for an unknown pre-tokenizer, named.
   [[nodiscard]] static Result<Tokenizer> make(TokenizerSpec spec);
 
   Tokenizer(Tokenizer&&) noexcept;

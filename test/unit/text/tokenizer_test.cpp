@@ -52,7 +52,6 @@ TEST_CASE("a vocabulary that contradicts itself is refused", "[text][tokenizer]"
     void (*breaks)(TokenizerSpec&);
   };
   const auto item = GENERATE(
-      Case{"no pieces", [](TokenizerSpec& s) { s.pieces.clear(), s.kinds.clear(); }},
       Case{"fewer kinds", [](TokenizerSpec& s) { s.kinds.pop_back(); }},
       Case{"more kinds", [](TokenizerSpec& s) { s.kinds.push_back(TokenKind::kNormal); }},
       Case{"kind 0", [](TokenizerSpec& s) { s.kinds[1] = static_cast<TokenKind>(0); }},
@@ -92,6 +91,14 @@ TEST_CASE("a vocabulary that contradicts itself is refused", "[text][tokenizer]"
   CHECK(Tokenizer::make(spec).has_value());
   item.breaks(spec);
   CHECK_FAILS_WITH(Tokenizer::make(spec), ErrorCode::kCorrupt);
+}
+
+TEST_CASE("a model without a vocabulary is told so", "[text][tokenizer]") {
+  const auto tokenizer = Tokenizer::make({});
+  CHECK_FAILS_WITH(tokenizer, ErrorCode::kNotFound);
+  CHECK(tokenizer.error().message ==
+        "text: the model comes without a vocabulary (tokenizer.json, or tokenizer.ggml.* in a "
+        "GGUF)");
 }
 
 TEST_CASE("an unknown pre-tokenizer is named", "[text][tokenizer]") {
