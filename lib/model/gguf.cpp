@@ -168,7 +168,7 @@ Status place(std::vector<Placed>& tensors, std::span<const std::byte> data, uint
   return check_disjoint(std::move(extents), "gguf");
 }
 
-Result<uint32_t> read_version(ByteReader& in) {
+Status check_version(ByteReader& in) {
   ISTHMUS_ASSIGN(const auto magic, in.take(kMagic.size(), "the magic"));
   if (std::memcmp(magic.data(), kMagic.data(), kMagic.size()) != 0) {
     return fail(ErrorCode::kCorrupt, "gguf: the file does not start with GGUF");
@@ -180,7 +180,7 @@ Result<uint32_t> read_version(ByteReader& in) {
                 swapped ? "gguf: big-endian files are not supported"
                         : "gguf: version " + std::to_string(version) + " is not 2 or 3");
   }
-  return version;
+  return {};
 }
 
 Result<std::vector<Placed>> read_tensors(ByteReader& in, uint64_t count) {
@@ -346,7 +346,7 @@ template Result<std::vector<std::string>> Metadata::list(std::string_view) const
 Result<Contents> parse(std::span<const std::byte> file) {
   ByteReader in(file);
   Contents contents;
-  ISTHMUS_ASSIGN(contents.version, read_version(in));
+  ISTHMUS_TRY(check_version(in));
   ISTHMUS_ASSIGN(const auto tensor_count, in.number<uint64_t>("the tensor count"));
   ISTHMUS_ASSIGN(const auto metadata_count, in.number<uint64_t>("the metadata count"));
   for (uint64_t i = 0; i < metadata_count; ++i) {

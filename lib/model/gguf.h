@@ -90,7 +90,6 @@ class Metadata {
 
 /// A parsed file.
 struct Contents {
-  uint32_t version = 0;
   uint64_t alignment = 32;
   Metadata metadata;
   std::vector<Tensor> tensors;  ///< in file order

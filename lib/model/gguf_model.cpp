@@ -233,6 +233,10 @@ Result<ModelConfig> read_config(const Contents& contents) {
 
 Result<ModelParts> read_gguf_model(std::span<const std::byte> file) {
   ISTHMUS_ASSIGN(auto contents, gguf::parse(file));
+  return read_gguf_model(std::move(contents));
+}
+
+Result<ModelParts> read_gguf_model(Contents contents) {
   ModelParts parts;
   ISTHMUS_ASSIGN(parts.config, read_config(contents));
   ISTHMUS_ASSIGN(parts.tokenizer, gguf::read_tokenizer(contents.metadata));

@@ -14,6 +14,10 @@
 
 namespace isthmus::model {
 
+namespace gguf {
+struct Contents;
+}
+
 /// What a reader found.
 struct ModelParts {
   ModelConfig config;
@@ -46,6 +50,8 @@ class LoadedModel final : public ModelFile {
 
 /// Reads a GGUF file, which may come from anyone. Tensors point into `file`.
 [[nodiscard]] Result<ModelParts> read_gguf_model(std::span<const std::byte> file);
+/// The same from a file that has been parsed.
+[[nodiscard]] Result<ModelParts> read_gguf_model(gguf::Contents contents);
 
 /// Reads a Hugging Face folder.
 [[nodiscard]] Result<std::shared_ptr<const ModelFile>> open_hf_folder(

@@ -188,7 +188,7 @@ Status write_slice(const std::filesystem::path& source, const Part& part,
   }
   ISTHMUS_ASSIGN(const auto file, MappedFile::open(source));
   ISTHMUS_ASSIGN(const auto contents, gguf::parse(file.bytes()));
-  ISTHMUS_ASSIGN(auto parts, read_gguf_model(file.bytes()));
+  ISTHMUS_ASSIGN(auto parts, read_gguf_model(contents));
   const LoadedModel model(std::move(parts), {});
   ISTHMUS_TRY(part.validate(model.config().layer_count));
   ISTHMUS_TRY(check_complete(model, part));
