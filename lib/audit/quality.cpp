@@ -74,13 +74,18 @@ Result<TextWindows> make_windows(std::string_view text, const text::Tokenizer& t
 }
 
 bool overlap(const TextWindows& text, const TextWindows& other) {
+  // Shorter ones stand in many texts.
+  constexpr size_t kTelling = 32;
+  const size_t length = std::min(std::max(text.window, kTelling), text.tokens.size());
+  if (length == 0) return false;
   using Span = std::span<const int32_t>;
   const auto before = [](Span a, Span b) { return std::ranges::lexicographical_compare(a, b); };
   std::vector<Span> windows;
-  for (size_t i = 0; i < text.count(); ++i) windows.push_back(text.tokens_of(i));
+  for (size_t first = 0; first + length <= text.tokens.size(); first += text.window)
+    windows.push_back(Span(text.tokens).subspan(first, length));
   std::ranges::sort(windows, before);
-  for (size_t first = 0; first + text.window <= other.tokens.size(); ++first) {
-    const Span stretch = Span(other.tokens).subspan(first, text.window);
+  for (size_t first = 0; first + length <= other.tokens.size(); ++first) {
+    const Span stretch = Span(other.tokens).subspan(first, length);
     if (std::ranges::binary_search(windows, stretch, before)) return true;
   }
   return false;

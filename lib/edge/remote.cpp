@@ -130,9 +130,9 @@ void Remote::leave() {
   if (!channel_) return;
   // Best effort: a session that is not closed expires on the server.
   const Status sent = send_close(open_.session);
-  if (back_by_) {
+  if (back_by_ || !sent) {
     left_behind_.emplace_back(server_, open_.session);
-  } else if (sent) {
+  } else {
     (void)channel_->receive(kCloseWait);
   }
   earlier_sent_ += channel_->bytes_sent();
@@ -213,11 +213,14 @@ Status Remote::truncate(int32_t length) {
   if (!channel_ && history_.is_complete()) {
     // Nobody holds the session: who takes over is told only of what is kept.
     history_.drop_open();
-    if (length == length_) return {};
-    history_.push({.parcel = {wire::Truncate{.length = static_cast<uint32_t>(length)}, {}}});
-    history_.settle(-1);
-    length_ = length;
-    return {};
+    if (length != length_) {
+      history_.push({.parcel = {wire::Truncate{.length = static_cast<uint32_t>(length)}, {}}});
+      history_.settle(-1);
+      length_ = length;
+    }
+    // Before anything is computed, drawn and paid for that nobody would take.
+    return resume({ErrorCode::kServerLost, "edge: the session has no server"},
+                  clock_.now() + resume_timeout_);
   }
   while (is_waiting()) {
     // A request that was refused has not happened: all that matters is that it is settled.
@@ -401,7 +404,7 @@ Status Remote::exchange(std::span<Request* const> requests, Clock::TimePoint dea
     ISTHMUS_TRY(send_again());
   }
   if (requests.front()->answer) return {};
-  return tl::unexpected<Error>(std::move(back_by_ ? lost : late));
+  return tl::unexpected<Error>(std::move(channel_->is_connected() ? late : lost));
 }
 
 Result<std::optional<milliseconds>> Remote::take(transport::Message message,

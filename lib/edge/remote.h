@@ -50,7 +50,8 @@ class Remote {
   /// Waits for the answer to the oldest step that has none. After a failure of the server, the
   /// steps behind it have not happened either.
   [[nodiscard]] Result<StepAnswer> receive();
-  /// Settles what is in doubt, and forgets positions [length, ...).
+  /// Settles what is in doubt, and forgets positions [length, ...). A session that has lost its
+  /// server forgets first and is resumed then.
   [[nodiscard]] Status truncate(int32_t length);
 
   /// What was granted. A step may have `max_step_tokens` rows on whichever server: no more than

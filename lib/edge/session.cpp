@@ -11,15 +11,17 @@ namespace {
 /// One reply in the making: feeds the prompt, then one token after the other.
 class Generation {
  public:
-  Generation(Pipeline& pipeline, const text::Tokenizer& tokenizer, text::TextStart start,
-             const GenerateOptions& options, const OnText& on_text, Reply& reply)
+  /// `before`: what was spent until the turn began
+  Generation(Pipeline& pipeline, const Spent& before, const text::Tokenizer& tokenizer,
+             text::TextStart start, const GenerateOptions& options, const OnText& on_text,
+             Reply& reply)
       : pipeline_(pipeline),
         tokenizer_(tokenizer),
         options_(options),
         on_text_(on_text),
         decoder_(tokenizer, start),
         filter_(options.stop),
-        before_(pipeline.spent()),
+        before_(before),
         reply_(reply) {}
 
   // Fills the reply; what it holds after an error is what was made until then.
@@ -151,6 +153,7 @@ Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> message
                                       const GenerateOptions& options, const OnText& on_text) {
   unfinished = {};
   ISTHMUS_TRY(options.validate());
+  const Spent before = pipeline->spent();
   if (turn_is_open) {
     ISTHMUS_TRY(pipeline->truncate(turn_start));
     turn_is_open = false;
@@ -172,8 +175,8 @@ Result<Reply> Session::Impl::generate(std::span<const text::ChatMessage> message
   const text::TextStart start = chat.format() == text::ChatFormat::kRaw
                                     ? text::TextStart::kContinuation
                                     : text::TextStart::kBeginning;
-  ISTHMUS_TRY(
-      Generation(*pipeline, tokenizer, start, options, on_text, unfinished).run(std::move(prompt)));
+  ISTHMUS_TRY(Generation(*pipeline, before, tokenizer, start, options, on_text, unfinished)
+                  .run(std::move(prompt)));
   Reply reply = std::exchange(unfinished, {});
   if (reply.token_ids.empty())
     return reply;  // cancelled in the prompt: the turn stays open and is taken back

@@ -11,7 +11,6 @@
 #include <numbers>
 #include <numeric>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace isthmus::engine {
@@ -83,16 +82,25 @@ void keep_top_p(std::vector<int32_t>& ids, const Weighed& weighed, float p) {
       kernels::available_kernels().back()->exponentiate(weights.data(), weights.size());
   // All that weigh less than this are within 1 - p together.
   const float least = (1 - p) * total / static_cast<float>(ids.size());
-  std::vector<std::pair<float, int32_t>> heap;
-  for (size_t i = 0; i < ids.size(); ++i)
-    if (weights[i] >= least) heap.emplace_back(weights[i], -ids[i]);
+  // By score: weights are rounded, and may be equal where scores are not.
+  struct Kept {
+    float score;
+    int32_t id;
+    float weight;
+    bool operator<(const Kept& o) const { return score != o.score ? score < o.score : id > o.id; }
+  };
+  std::vector<Kept> heap;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (weights[i] >= least)
+      heap.push_back({weighed.scores[static_cast<size_t>(ids[i])], ids[i], weights[i]});
+  }
   std::make_heap(heap.begin(), heap.end());
   ids.clear();
   double sum = 0;
   while (sum < double{p} * total && !heap.empty()) {
     std::pop_heap(heap.begin(), heap.end());
-    sum += heap.back().first;
-    ids.push_back(-heap.back().second);
+    sum += heap.back().weight;
+    ids.push_back(heap.back().id);
     heap.pop_back();
   }
 }

@@ -35,8 +35,12 @@ std::vector<Result<Matrix>> forward_each(engine::Engine& engine,
   }
   const bool too_many = outputs.error().code == ErrorCode::kOutOfMemory && slices.size() > 1;
   for (const engine::Slice& slice : slices) {
-    results.push_back(too_many ? std::move(forward_each(engine, {&slice, 1}).front())
-                               : tl::unexpected<Error>(outputs.error()));
+    if (too_many) outputs = engine.forward({&slice, 1});
+    if (outputs) {
+      results.emplace_back(std::move(outputs->front()));
+    } else {
+      results.push_back(tl::unexpected<Error>(outputs.error()));
+    }
   }
   return results;
 }

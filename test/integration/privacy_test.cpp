@@ -216,6 +216,24 @@ TEST_CASE("what is not drawn is not paid for", "[integration][privacy]") {
     CHECK(told_rows(session) == 8);
     CHECK(session.say("a prompt of 22 letters", {.max_tokens = 1}).has_value());
   }
+  SECTION("because the server is lost in the middle of it, and while it is away") {
+    auto lost = std::make_unique<InProcessServer>(model.path(), limits);
+    edge::SessionOptions options = noised.options(lost->address());
+    options.reconnect_timeout = std::chrono::milliseconds(100);
+    options.resume_timeout = std::chrono::milliseconds(300);
+    edge::Session session = value_of(device.open_session(options));
+    CHECK_FAILS_WITH(session.say("a prompt of 22 letters", {.max_tokens = 1},
+                                 [&](std::string_view) {
+                                   lost.reset();
+                                   return true;
+                                 }),
+                     ErrorCode::kServerLost);
+    CHECK(session.unfinished().released_rows == 16);  // the second step was drawn, not the third
+    CHECK(told_rows(session) == 16);
+    for (int i = 0; i < 3; ++i)
+      CHECK_FAILS_WITH(session.say("a prompt of 22 letters"), ErrorCode::kServerLost);
+    CHECK(told_rows(session) == 16);
+  }
 }
 
 TEST_CASE("every server of the list is charged for what any of them is told",

@@ -16,23 +16,39 @@ Result<std::string> read_text(const std::filesystem::path& path) {
   return fail(ErrorCode::kIo, "text: cannot read '" + path.string() + "'");
 }
 
-Status write_text(const std::filesystem::path& path, const std::string& text) {
-  if (path.empty()) return {};
-  std::error_code failed;
-  const auto type = std::filesystem::symlink_status(path, failed).type();
-  // A file is replaced when the new one is complete; a pipe or a terminal is written to.
-  const bool is_file =
-      type == std::filesystem::file_type::regular || type == std::filesystem::file_type::not_found;
-  std::filesystem::path place = path;
-  if (is_file) place += ".part" + std::to_string(::getpid());
-  std::ofstream file(place, std::ios::binary);
+namespace {
+
+bool write(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
   file << text;
   file.close();
-  failed.clear();
-  if (file && is_file) std::filesystem::rename(place, path, failed);
-  if (file && !failed) return {};
+  return file.good();
+}
+
+/// Puts a complete new file in the place of one that is there, or of none; with its permissions.
+bool replace(const std::filesystem::path& path, const std::string& text) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::file_status old = fs::symlink_status(path, error);
+  if (old.type() != fs::file_type::regular && old.type() != fs::file_type::not_found) return false;
+  fs::path next = path;
+  next += ".part" + std::to_string(::getpid());
+  error.clear();
+  if (write(next, text)) {
+    if (old.type() == fs::file_type::regular) fs::permissions(next, old.permissions(), error);
+    if (!error) fs::rename(next, path, error);
+    if (!error) return true;
+  }
   std::error_code ignored;
-  if (is_file) std::filesystem::remove(place, ignored);
+  fs::remove(next, ignored);
+  return false;
+}
+
+}  // namespace
+
+Status write_text(const std::filesystem::path& path, const std::string& text) {
+  // In place: pipes and terminals, links, files that are mounted or whose folder takes no other.
+  if (path.empty() || replace(path, text) || write(path, text)) return {};
   return fail(ErrorCode::kIo, "text: cannot write '" + path.string() + "'");
 }
 

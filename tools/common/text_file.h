@@ -11,8 +11,8 @@ namespace isthmus::tools {
 /// All bytes of a file. \returns kNotFound, kIo.
 [[nodiscard]] Result<std::string> read_text(const std::filesystem::path& path);
 
-/// Writes a file, over one that is there once it is complete; nothing for an empty path.
-/// \returns kIo.
+/// Writes a file, in place of one that is there once it is complete, where that can be done;
+/// nothing for an empty path. \returns kIo.
 [[nodiscard]] Status write_text(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace isthmus::tools

@@ -130,10 +130,11 @@ Status run(const ServerFlags& flags) {
   std::printf("%s\n", listener.address().to_string().c_str());
   std::fflush(stdout);
   spdlog::info(
-      "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} load_s={:.2f} "
-      "weight_mb={:.1f} model={}",
+      "event=ready device={} precision={} threads={} layers={} sessions={} tokens={} "
+      "kv_memory_mb={:.0f} load_s={:.2f} weight_mb={:.1f} model={}",
       engine->info().device, engine->info().precision, pool.thread_count(),
       file->config().layer_count, flags.limits.quotas.max_sessions, flags.limits.max_tokens,
+      static_cast<double>(flags.limits.quotas.max_kv_bytes) / 1e6,
       seconds_between(start, clock.now()), static_cast<double>(engine->info().weight_bytes) / 1e6,
       fingerprint.to_string());
 

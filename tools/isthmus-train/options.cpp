@@ -149,7 +149,8 @@ void check(TrainFlags& flags) {
     throw CLI::ValidationError("--train adapters needs --adapter-rank or --from");
   if (!flags.options.train_adapters && flags.adapter_rank > 0)
     throw CLI::ValidationError("--adapter-rank needs --train adapters");
-  for (const std::filesystem::path& written : {flags.out, flags.device_part, flags.server_part}) {
+  for (const std::filesystem::path& written :
+       {flags.out, flags.device_part, flags.server_part, flags.log, flags.svg}) {
     std::error_code error;  // of files that are not there
     if (std::filesystem::equivalent(flags.from, written, error)) {
       throw CLI::ValidationError("'" + written.string() +

@@ -1,6 +1,7 @@
 #include <isthmus/audit/quality.h>
 
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -71,16 +72,20 @@ TEST_CASE("the mean over cuts averages changes, and windows are not counted twic
 }
 
 TEST_CASE("texts overlap when a window of one stands in the other, wherever", "[audit][quality]") {
-  const TextWindows text{.tokens = {1, 2, 3, 4, 5, 6}, .window = 3};
-  const auto other = [](std::vector<int32_t> tokens) {
-    return TextWindows{.tokens = std::move(tokens), .window = 3};
+  const size_t window = GENERATE(2, 40);
+  const auto text_of = [&](int32_t first, size_t count) {
+    TextWindows text{.tokens = std::vector<int32_t>(count), .window = window};
+    std::iota(text.tokens.begin(), text.tokens.end(), first);
+    return text;
   };
+  const TextWindows text = text_of(1, 80);
   CHECK(overlap(text, text));
-  CHECK(overlap(text, other({9, 4, 5, 6, 9, 9})));
-  CHECK(overlap(text, other({9, 9, 9, 1, 2, 3})));
-  CHECK_FALSE(overlap(text, other({2, 3, 4, 5, 9, 9})));
-  CHECK_FALSE(overlap(text, other({})));
-  CHECK_FALSE(overlap(other({}), text));
+  CHECK(overlap(text, text_of(-20, 80)));       // the first window, elsewhere
+  CHECK(overlap(text, text_of(41, 80)));        // the second
+  CHECK_FALSE(overlap(text, text_of(62, 80)));  // not enough to tell
+  CHECK_FALSE(overlap(text, text_of(-20, 50)));
+  CHECK_FALSE(overlap(text, text_of(0, 0)));
+  CHECK_FALSE(overlap(text_of(0, 0), text));
 }
 
 TEST_CASE("Student's t past the table stays close to published values", "[audit][quality]") {
