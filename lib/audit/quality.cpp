@@ -76,7 +76,8 @@ Result<TextWindows> make_windows(std::string_view text, const text::Tokenizer& t
 bool overlap(const TextWindows& text, const TextWindows& other) {
   // Shorter ones stand in many texts.
   constexpr size_t kTelling = 32;
-  const size_t length = std::min(std::max(text.window, kTelling), text.tokens.size());
+  const size_t length =
+      std::min({std::max(text.window, kTelling), text.tokens.size(), other.tokens.size()});
   if (length == 0) return false;
   using Span = std::span<const int32_t>;
   const auto before = [](Span a, Span b) { return std::ranges::lexicographical_compare(a, b); };

@@ -189,8 +189,8 @@ TEST_CASE("isthmus-audit: no attacker learns from what it reads", "[system][audi
     const std::string both = fixture.text.string() + "' is also in '" + fixture.train.string();
     CHECK(failed.err.find(both) != std::string::npos);
   };
-  // A window of the one somewhere in the other, also where a weight beside the model is fitted.
-  std::ofstream(fixture.train, std::ios::app) << "aaacdacbdeaaaaaa";
+  // The one somewhere in the other, also where a weight beside the model is fitted.
+  std::ofstream(fixture.train, std::ios::app) << "aaaedcbaabecdacbdeabdecabcedacbdebacdeaaa";
   refused();
   fixture.text = fixture.train;
   refused();

@@ -32,8 +32,8 @@ struct TextWindows {
                                                const text::Tokenizer& tokenizer, size_t window,
                                                size_t max_tokens);
 
-/// Whether a window of `text`, or 32 tokens from its start on if it is shorter, stands anywhere in
-/// `other`, token by token: what was learnt from
+/// Whether a window of `text`, or 32 tokens from its start on if it is shorter (all there is of a
+/// shorter text), stands anywhere in `other`, token by token: what was learnt from
 /// `other` is then no measure on `text`.
 [[nodiscard]] bool overlap(const TextWindows& text, const TextWindows& other);
 
