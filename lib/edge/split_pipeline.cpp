@@ -258,42 +258,60 @@ Result<std::vector<transport::ChannelOptions>> channel_options(std::span<const s
 }
 
 // Whom a ledger charges: the key that proves who a server is, or else where it is.
-std::string identity(const transport::ServerAddress& server) {
+std::string identity(const transport::ChannelOptions& channel) {
+  const transport::ServerAddress& server = channel.server;
   return server.public_key.empty() ? server.to_string() : server.public_key;
+}
+
+/// All who get to see a session's rows.
+struct Recipients {
+  std::vector<transport::ChannelOptions> servers;  ///< the first, and its fallbacks
+  std::optional<transport::ChannelOptions> witness;
+
+  [[nodiscard]] std::set<std::string> identities() const {
+    std::set<std::string> all;
+    for (const transport::ChannelOptions& server : servers) all.insert(identity(server));
+    if (witness) all.insert(identity(*witness));
+    return all;
+  }
+};
+
+Result<Recipients> recipients(const SessionOptions& options) {
+  std::vector<std::string> servers = {options.server};
+  servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());
+  const bool has_witness = options.verify.share > 0 && !options.verify.server.empty();
+  if (has_witness) servers.push_back(options.verify.server);
+  Recipients all;
+  ISTHMUS_ASSIGN(all.servers, channel_options(servers, options));
+  if (!has_witness) return all;
+  transport::ChannelOptions witness = std::move(all.servers.back());
+  all.servers.pop_back();
+  // Whoever checks a server must be another one, also after a fallback has taken over.
+  if (all.identities().contains(identity(witness))) {
+    return fail(ErrorCode::kInvalidArgument,
+                "edge: the server that checks answers, " + witness.server.host + ':' +
+                    std::to_string(witness.server.port) + ", is one of those that are checked");
+  }
+  all.witness = std::move(witness);
+  return all;
 }
 
 Result<std::optional<Account>> open_account(const Codecs& codecs,
                                             const model::Fingerprint& fingerprint,
-                                            std::span<const transport::ChannelOptions> channels,
+                                            const Recipients& recipients,
                                             const SessionOptions& options) {
   if (codecs.up.mechanism() == nullptr) return std::optional<Account>();
-  std::set<std::string> servers;
-  for (const transport::ChannelOptions& channel : channels)
-    servers.insert(identity(channel.server));
-  if (options.verify.share > 0 && !options.verify.server.empty()) {
-    ISTHMUS_ASSIGN(const auto address, transport::ServerAddress::parse(options.verify.server));
-    servers.insert(identity(address));
-  }
+  const std::set<std::string> servers = recipients.identities();
   return Account::open(options.ledger, *codecs.up.mechanism(), fingerprint.to_string(),
                        std::vector<std::string>(servers.begin(), servers.end()));
 }
 
-/// Whoever checks a server must be another one, also after a fallback has taken over.
-Status check_verify_server(std::span<const transport::ChannelOptions> servers,
-                           const transport::ServerAddress& verify) {
-  const bool is_checked = std::ranges::any_of(
-      servers, [&](const auto& checked) { return identity(checked.server) == identity(verify); });
-  if (!is_checked) return {};
-  return fail(ErrorCode::kInvalidArgument, "edge: the server that checks answers, " + verify.host +
-                                               ':' + std::to_string(verify.port) +
-                                               ", is one of those that are checked");
-}
-
 /// Null when nothing is to be checked. `granted` and `most_rows` of a step are what the session
 /// has.
-Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs& codecs,
-                                                const SessionOptions& options,
-                                                const wire::Open& granted, uint32_t most_rows) {
+Result<std::unique_ptr<Verifier>> make_verifier(
+    const Split& split, const std::optional<transport::ChannelOptions>& other_server,
+    const Codecs& codecs, const SessionOptions& options, const wire::Open& granted,
+    uint32_t most_rows) {
   if (options.verify.share == 0) return nullptr;
   if (split.tail && codecs.down.is_random()) {
     return fail(ErrorCode::kUnsupported, "edge: answers rounded at random ('" +
@@ -301,20 +319,11 @@ Result<std::unique_ptr<Verifier>> make_verifier(const Split& split, const Codecs
                                              "') cannot be checked: they are never the same twice");
   }
   std::unique_ptr<Witness> witness;
-  if (split.reference != nullptr) {
-    ISTHMUS_ASSIGN(witness, make_local_witness(*split.reference, codecs, granted));
+  if (other_server) {
+    ISTHMUS_ASSIGN(witness,
+                   make_remote_witness(*other_server, options, codecs, granted, most_rows));
   } else {
-    ISTHMUS_ASSIGN(auto channels, channel_options({&options.verify.server, 1}, options));
-    ISTHMUS_ASSIGN(auto remote, Remote::open(std::move(channels), options, witness_open(granted)));
-    const wire::Opened& has = remote->opened();
-    if (has.max_tokens < granted.max_tokens || has.max_step_tokens < most_rows) {
-      return fail(ErrorCode::kServerFull,
-                  "edge: the server that checks answers grants " + std::to_string(has.max_tokens) +
-                      " tokens, " + std::to_string(has.max_step_tokens) +
-                      " a step, the session has " + std::to_string(granted.max_tokens) + " and " +
-                      std::to_string(most_rows));
-    }
-    ISTHMUS_ASSIGN(witness, make_remote_witness(std::move(remote), codecs, granted));
+    ISTHMUS_ASSIGN(witness, make_local_witness(*split.reference, codecs, granted));
   }
   return std::make_unique<Verifier>(std::move(witness), options.verify);
 }
@@ -337,18 +346,12 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, co
   auto random = std::make_unique<SystemRandom>();
   ISTHMUS_ASSIGN(Codecs made, make_codecs(engine.config(), split.cut, options, *random));
   auto codecs = std::make_unique<const Codecs>(std::move(made));
-  std::vector<std::string> servers = {options.server};
-  servers.insert(servers.end(), options.fallback_servers.begin(), options.fallback_servers.end());
-  ISTHMUS_ASSIGN(std::vector<transport::ChannelOptions> channels,
-                 channel_options(servers, options));
-  if (options.verify.share > 0 && !options.verify.server.empty()) {
-    ISTHMUS_ASSIGN(const auto verify, transport::ServerAddress::parse(options.verify.server));
-    ISTHMUS_TRY(check_verify_server(channels, verify));
-  }
+  ISTHMUS_ASSIGN(Recipients all, recipients(options));
   ISTHMUS_ASSIGN(std::optional<Account> account,
-                 open_account(*codecs, split.fingerprint, channels, options));
+                 open_account(*codecs, split.fingerprint, all, options));
   wire::Open open = open_message(engine.config(), split, *codecs, options.max_tokens);
-  ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote, Remote::open(std::move(channels), options, open));
+  ISTHMUS_ASSIGN(std::unique_ptr<Remote> remote,
+                 Remote::open(std::move(all.servers), options, open));
   open.max_tokens = remote->opened().max_tokens;
   const auto capacity = static_cast<int32_t>(open.max_tokens);
   ISTHMUS_ASSIGN(auto front_cache, engine.make_cache({0, split.cut}, capacity));
@@ -357,8 +360,8 @@ Result<std::unique_ptr<Pipeline>> make_split_pipeline(engine::Engine& engine, co
     ISTHMUS_ASSIGN(tail_cache,
                    engine.make_cache({*split.tail, engine.config().layer_count}, capacity));
   }
-  ISTHMUS_ASSIGN(auto verifier,
-                 make_verifier(split, *codecs, options, open, remote->opened().max_step_tokens));
+  ISTHMUS_ASSIGN(auto verifier, make_verifier(split, all.witness, *codecs, options, open,
+                                              remote->opened().max_step_tokens));
   return std::make_unique<SplitPipeline>(
       engine, std::move(random), std::move(codecs), std::move(account), std::move(front_cache),
       std::move(tail_cache), std::move(remote), std::move(verifier));

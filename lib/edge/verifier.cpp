@@ -33,11 +33,12 @@ double distance(std::span<const float> a, std::span<const float> b) {
 /// one; of all rows the largest. 0 for what is the same bit for bit.
 double row_error(const Matrix& rows, const Testimony& should) {
   double worst = 0;
+  const std::vector<float> zero(should.exact.cols());
   for (size_t r = 0; r < should.exact.rows(); ++r) {
     const auto exact = should.exact.row(r);
     const double excess = distance(rows.row(r), exact) - distance(should.answer.rows.row(r), exact);
     if (excess <= 0) continue;
-    const double error = excess / distance(exact, std::vector<float>(exact.size()));
+    const double error = excess / distance(exact, zero);
     if (!(error <= worst)) worst = error;
   }
   return worst;

@@ -7,8 +7,6 @@
 namespace isthmus::edge {
 namespace {
 
-constexpr codec::Format kRaw = codec::Format::kF32;
-
 bool tail_has_layers(const wire::Open& open) {
   return open.reply_mode == wire::ReplyMode::kHidden && open.tail < open.model.layer_count;
 }
@@ -131,15 +129,25 @@ Result<std::unique_ptr<Witness>> make_local_witness(engine::Engine& engine, cons
   return std::make_unique<LocalWitness>(engine, codecs, open, std::move(cache));
 }
 
-Result<std::unique_ptr<Witness>> make_remote_witness(std::unique_ptr<Remote> remote,
-                                                     const Codecs& codecs, const wire::Open& open) {
-  ISTHMUS_ASSIGN(codec::BoundaryCodec raw, codec::BoundaryCodec::make({kRaw}, codecs.down.width()));
+Result<std::unique_ptr<Witness>> make_remote_witness(const transport::ChannelOptions& server,
+                                                     const SessionOptions& options,
+                                                     const Codecs& codecs, const wire::Open& open,
+                                                     uint32_t most_rows) {
+  const codec::CodecSpec as_they_are{codec::Format::kF32};
+  ISTHMUS_ASSIGN(codec::BoundaryCodec raw,
+                 codec::BoundaryCodec::make(as_they_are, codecs.down.width()));
+  wire::Open own = open;
+  own.codec_down = as_they_are.to_string();
+  ISTHMUS_ASSIGN(auto remote, Remote::open({server}, options, own));
+  const wire::Opened& has = remote->opened();
+  if (has.max_tokens < open.max_tokens || has.max_step_tokens < most_rows) {
+    return fail(ErrorCode::kServerFull,
+                "edge: the server that checks answers grants " + std::to_string(has.max_tokens) +
+                    " tokens, " + std::to_string(has.max_step_tokens) +
+                    " a step, the session has " + std::to_string(open.max_tokens) + " and " +
+                    std::to_string(most_rows));
+  }
   return std::make_unique<RemoteWitness>(std::move(remote), codecs, std::move(raw), open);
-}
-
-wire::Open witness_open(wire::Open open) {
-  open.codec_down = codec::CodecSpec{kRaw}.to_string();
-  return open;
 }
 
 }  // namespace isthmus::edge

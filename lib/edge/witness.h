@@ -53,12 +53,11 @@ class Witness {
                                                                   const Codecs& codecs,
                                                                   const wire::Open& open);
 
-/// Another server. `codecs` is borrowed. \param remote a session of `witness_open`
-[[nodiscard]] Result<std::unique_ptr<Witness>> make_remote_witness(std::unique_ptr<Remote> remote,
-                                                                   const Codecs& codecs,
-                                                                   const wire::Open& open);
-
-/// How a witness's session differs from the one that is checked: its rows come as they are.
-[[nodiscard]] wire::Open witness_open(wire::Open open);
+/// Another server, in a session like the one that is checked, which has `open` and steps of up to
+/// `most_rows`; but its rows come as they are. `codecs` is borrowed. \returns kServerFull when it
+/// grants less than that; the errors of Remote::open.
+[[nodiscard]] Result<std::unique_ptr<Witness>> make_remote_witness(
+    const transport::ChannelOptions& server, const SessionOptions& options, const Codecs& codecs,
+    const wire::Open& open, uint32_t most_rows);
 
 }  // namespace isthmus::edge

@@ -94,8 +94,7 @@ Status read_special_ids(const Metadata& metadata, TokenizerSpec& spec) {
     ISTHMUS_ASSIGN(const auto id, metadata.get_or<int32_t>(key, -1));
     if (id != -1) spec.end_of_generation.push_back(id);
   }
-  protect_markers(spec);
-  collect_end_of_generation(spec);
+  settle_markers(spec);
   return {};
 }
 

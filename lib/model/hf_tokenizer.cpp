@@ -312,8 +312,7 @@ Status read_special_ids(const HfTokenizerFiles& files, TokenizerSpec& spec) {
     ISTHMUS_ASSIGN(const auto ids, id_list(JsonObject(*document, file), "eos_token_id"));
     spec.end_of_generation.insert(spec.end_of_generation.end(), ids.begin(), ids.end());
   }
-  protect_markers(spec);
-  collect_end_of_generation(spec);
+  settle_markers(spec);
   return {};
 }
 

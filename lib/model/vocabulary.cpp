@@ -19,6 +19,21 @@ bool marks_end(std::string_view piece) {
   return std::find(kEndMarkers.begin(), kEndMarkers.end(), piece) != kEndMarkers.end();
 }
 
+/// Makes control tokens of the user-defined pieces that open or close a turn or a text: some files
+/// give them that kind, but what a user writes must never become one.
+void protect_markers(text::TokenizerSpec& spec) {
+  const auto& ends = spec.end_of_generation;
+  for (size_t i = 0; i < spec.pieces.size(); ++i) {
+    if (spec.kinds[i] != text::TokenKind::kUserDefined) continue;
+    const auto id = static_cast<int32_t>(i);
+    const std::string& piece = spec.pieces[i];
+    if (id == spec.bos || id == spec.eos || marks_end(piece) || text::is_chat_marker(piece) ||
+        std::find(ends.begin(), ends.end(), id) != ends.end()) {
+      spec.kinds[i] = text::TokenKind::kControl;
+    }
+  }
+}
+
 Status check_id(const char* name, int32_t id, size_t pieces) {
   if (id >= -1 && (id == -1 || static_cast<size_t>(id) < pieces)) return {};
   return fail(ErrorCode::kCorrupt, std::string("model: the ") + name + " token " +
@@ -37,20 +52,8 @@ Result<std::pair<std::string, std::string>> split_merge(std::string_view merge) 
   return std::pair(std::string(merge.substr(0, space)), std::string(merge.substr(space + 1)));
 }
 
-void protect_markers(text::TokenizerSpec& spec) {
-  const auto& ends = spec.end_of_generation;
-  for (size_t i = 0; i < spec.pieces.size(); ++i) {
-    if (spec.kinds[i] != text::TokenKind::kUserDefined) continue;
-    const auto id = static_cast<int32_t>(i);
-    const std::string& piece = spec.pieces[i];
-    if (id == spec.bos || id == spec.eos || marks_end(piece) || text::is_chat_marker(piece) ||
-        std::find(ends.begin(), ends.end(), id) != ends.end()) {
-      spec.kinds[i] = text::TokenKind::kControl;
-    }
-  }
-}
-
-void collect_end_of_generation(text::TokenizerSpec& spec) {
+void settle_markers(text::TokenizerSpec& spec) {
+  protect_markers(spec);
   auto& ids = spec.end_of_generation;
   if (spec.eos >= 0) ids.push_back(spec.eos);
   for (size_t i = 0; i < spec.pieces.size(); ++i) {

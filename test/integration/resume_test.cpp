@@ -44,6 +44,14 @@ edge::OnText at_piece(int n, std::function<void()> disturb) {
   };
 }
 
+/// Does it when whoever waits for a connection has waited long enough.
+std::thread later(std::function<void()> mend) {
+  return std::thread([mend = std::move(mend)] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    mend();
+  });
+}
+
 TEST_CASE("a reply goes on with the same tokens on another server", "[integration][resume]") {
   const TinyFolder model;
   const std::optional<int32_t> tail = GENERATE(std::optional<int32_t>(), 3);
@@ -154,10 +162,7 @@ TEST_CASE("a connection that is back leaves a slow server the time that it was g
   auto reply = session.say("some words", sampled(12), at_piece(4, [&] {
                              server.hang();
                              proxy.cut();
-                             helper = std::thread([&] {
-                               std::this_thread::sleep_for(std::chrono::milliseconds(1500));
-                               server.go_on();
-                             });
+                             helper = later([&] { server.go_on(); });
                            }));
   helper.join();
   CHECK(value_of(std::move(reply)).token_ids.size() == 12);
@@ -179,10 +184,7 @@ TEST_CASE("a session that a broken connection left behind does not stand in its 
   auto reply = session.say("some words", sampled(12), at_piece(4, [&] {
                              proxy.hold(true);
                              proxy.cut();
-                             helper = std::thread([&] {
-                               std::this_thread::sleep_for(std::chrono::milliseconds(1500));
-                               proxy.hold(false);
-                             });
+                             helper = later([&] { proxy.hold(false); });
                            }));
   helper.join();
   CHECK(value_of(std::move(reply)).resumes == 1);

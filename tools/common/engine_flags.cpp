@@ -33,13 +33,17 @@ void declare_storage(CLI::App& app, EngineFlags& flags, const std::string& bits_
       ->default_str("8");
 }
 
+void check_bits(bool is_exact, bool has_bits) {
+  if (is_exact && has_bits)
+    throw CLI::ValidationError("--precision exact keeps floats: it has no bits to choose");
+}
+
 void check(const EngineFlags& flags) {
   if (!engine::find_precision(flags.precision)) {
     throw CLI::ValidationError("--precision is '" + flags.precision +
                                "', --device cpu knows fast, fine and exact");
   }
-  if (flags.precision == "exact" && (flags.kv_bits || flags.weight_bits))
-    throw CLI::ValidationError("--precision exact keeps floats: it has no bits to choose");
+  check_bits(flags.precision == "exact", flags.kv_bits || flags.weight_bits);
 }
 
 }  // namespace isthmus::tools

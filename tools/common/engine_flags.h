@@ -25,6 +25,9 @@ void declare_precision(CLI::App& app, EngineFlags& flags);
 /// --kv-bits, and the bits of weights under `bits_name` (--front-bits or --back-bits).
 void declare_storage(CLI::App& app, EngineFlags& flags, const std::string& bits_name);
 
+/// Refuses bits that were given where `exact` would not heed them. \throws CLI::ValidationError
+void check_bits(bool is_exact, bool has_bits);
+
 /// Refuses a precision that was not given through `declare_precision`, and bits that `exact` would
 /// not heed. \throws CLI::ValidationError
 void check(const EngineFlags& flags);

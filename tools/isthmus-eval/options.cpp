@@ -8,6 +8,7 @@
 
 #include "common/artefact_flags.h"
 #include "common/command_line.h"
+#include "common/engine_flags.h"
 
 namespace isthmus::tools {
 namespace {
@@ -103,11 +104,9 @@ void check(const EvalFlags& flags) {
     throw CLI::ValidationError("--precision takes one value without --whole");
   }
   const EvalFlags plain;
-  if (std::ranges::find(flags.precisions, "exact") != flags.precisions.end() &&
-      (flags.front_bits != plain.front_bits || flags.back_bits != plain.back_bits ||
-       flags.kv_bits != plain.kv_bits)) {
-    throw CLI::ValidationError("--precision exact keeps floats: it has no bits to choose");
-  }
+  check_bits(std::ranges::find(flags.precisions, "exact") != flags.precisions.end(),
+             flags.front_bits != plain.front_bits || flags.back_bits != plain.back_bits ||
+                 flags.kv_bits != plain.kv_bits);
 }
 
 }  // namespace isthmus::tools

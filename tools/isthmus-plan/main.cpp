@@ -78,9 +78,8 @@ int main(int argc, char** argv) {
     if (app.get_subcommands().empty() && (p.device.empty() || p.server.empty() || p.link.empty()))
       throw CLI::RequiredError("--device, --server-profile and --link");
     const CLI::App& profiled = *app.get_subcommand("profile");
-    if (flags.profile.engine.precision == "exact" &&
-        profiled.count("--weight-bits") + profiled.count("--kv-bits") > 0)
-      throw CLI::ValidationError("--precision exact keeps floats: it has no bits to choose");
+    check_bits(flags.profile.engine.precision == "exact",
+               profiled.count("--weight-bits") + profiled.count("--kv-bits") > 0);
   };
   return run_tool(app, argc, argv, check, [&]() -> Status {
     if (app.got_subcommand("profile")) return profile(flags.profile);
